@@ -125,7 +125,9 @@ impl Owner {
         match self.block().origin {
             Origin::Pool(_) | Origin::Exact => HEAD + self.capacity(),
             // SAFETY: the origin says that the head is the start of a live `VecBlock`.
-            Origin::Vec => size_of::<VecBlock>() + unsafe { self.0.cast::<VecBlock>().as_ref() }.vec.capacity(),
+            Origin::Vec => {
+                size_of::<VecBlock>() + unsafe { self.0.cast::<VecBlock>().as_ref() }.vec.capacity()
+            }
             Origin::Empty => 0,
         }
     }
@@ -244,7 +246,8 @@ unsafe fn release(block: NonNull<Block>) {
 }
 
 fn layout(capacity: u32) -> Layout {
-    Layout::from_size_align(HEAD + capacity as usize, align_of::<Block>()).expect("a capacity of 32 bits fits an address space")
+    Layout::from_size_align(HEAD + capacity as usize, align_of::<Block>())
+        .expect("a capacity of 32 bits fits an address space")
 }
 
 fn capacity_u32(capacity: usize) -> u32 {

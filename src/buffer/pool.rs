@@ -23,14 +23,21 @@ const _: () = assert!(SIZE_MIN << (CLASSES - 1) == 256 << 10);
 const _: () = assert!(CLASSES * RETAINED_PER_CLASS == 20 << 20);
 
 static POOL: LazyLock<[ArrayQueue<Idle>; CLASSES]> = LazyLock::new(|| {
-    std::array::from_fn(|class| ArrayQueue::new((RETAINED_PER_CLASS / (SIZE_MIN << class)).min(BLOCKS_MAX)))
+    std::array::from_fn(|class| {
+        ArrayQueue::new((RETAINED_PER_CLASS / (SIZE_MIN << class)).min(BLOCKS_MAX))
+    })
 });
 
 /// The smallest class whose blocks hold `capacity` bytes; `None` when none does.
 pub(super) fn class_of(capacity: usize) -> Option<u8> {
-    let size = capacity.checked_add(HEAD)?.next_power_of_two().max(SIZE_MIN);
+    let size = capacity
+        .checked_add(HEAD)?
+        .next_power_of_two()
+        .max(SIZE_MIN);
     let class = size.trailing_zeros() - SIZE_MIN.trailing_zeros();
-    u8::try_from(class).ok().filter(|class| usize::from(*class) < CLASSES)
+    u8::try_from(class)
+        .ok()
+        .filter(|class| usize::from(*class) < CLASSES)
 }
 
 /// Bytes that a block of the class holds.

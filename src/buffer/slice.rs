@@ -65,11 +65,19 @@ impl Slice {
     /// When the range is not within the slice.
     #[must_use]
     pub fn slice(&self, range: Range<usize>) -> Self {
-        assert!(range.start <= range.end && range.end <= self.len as usize, "range {range:?} of a slice of {} bytes", self.len);
+        assert!(
+            range.start <= range.end && range.end <= self.len as usize,
+            "range {range:?} of a slice of {} bytes",
+            self.len
+        );
         if range.is_empty() {
             return Self::empty();
         }
-        Self::within(self.owner.clone(), self.start as usize + range.start, range.len())
+        Self::within(
+            self.owner.clone(),
+            self.start as usize + range.start,
+            range.len(),
+        )
     }
 
     /// The bytes.
@@ -77,7 +85,12 @@ impl Slice {
     pub fn as_bytes(&self) -> &[u8] {
         // SAFETY: by construction the range lies within the block; its bytes were initialised before the slice was
         // made, and no buffer covers them any more.
-        unsafe { std::slice::from_raw_parts(self.owner.data().as_ptr().wrapping_add(self.start as usize), self.len as usize) }
+        unsafe {
+            std::slice::from_raw_parts(
+                self.owner.data().as_ptr().wrapping_add(self.start as usize),
+                self.len as usize,
+            )
+        }
     }
 
     /// Bytes that the whole allocation behind this slice occupies (for accounting), header included.

@@ -58,7 +58,10 @@ fn slices_compare_and_hash_as_bytes() {
     map.insert(Slice::copy_from(b"key"), 1);
     assert_eq!(map.get(b"key".as_slice()), Some(&1));
     assert!(Slice::copy_from(b"a") < Slice::from_vec(b"b".to_vec()));
-    assert_eq!(format!("{:?}", Slice::copy_from(&[b'x'; 40])), format!("b\"{}\"..40 bytes", "x".repeat(32)));
+    assert_eq!(
+        format!("{:?}", Slice::copy_from(&[b'x'; 40])),
+        format!("b\"{}\"..40 bytes", "x".repeat(32))
+    );
 }
 
 #[test]
@@ -132,7 +135,9 @@ fn pool_keeps_a_bounded_number_of_blocks() {
     // The class of 256 KiB: no other test uses it.
     let class = pool::class_of(200 << 10).unwrap();
     let (_, most) = pool::level(class);
-    let held: Vec<Buf> = (0..most + 3).map(|_| Buf::with_capacity(200 << 10)).collect();
+    let held: Vec<Buf> = (0..most + 3)
+        .map(|_| Buf::with_capacity(200 << 10))
+        .collect();
     assert_eq!(pool::level(class).0, 0);
     drop(held);
     assert_eq!(pool::level(class), (most, most));
@@ -163,7 +168,10 @@ fn slices_may_be_dropped_on_other_threads() {
         for slice in slices {
             scope.spawn(move || {
                 let copies: Vec<Slice> = (0..50).map(|i| slice.slice(i..256)).collect();
-                assert_eq!(copies.iter().map(|s| s.len()).sum::<usize>(), (207..=256).sum());
+                assert_eq!(
+                    copies.iter().map(|s| s.len()).sum::<usize>(),
+                    (207..=256).sum()
+                );
             });
         }
     });
