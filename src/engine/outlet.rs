@@ -52,6 +52,11 @@ impl<P> Outlet<P> {
         self.generation.is_some()
     }
 
+    /// The queue's number of this connection, once the handshake is complete.
+    pub fn generation(&self) -> Option<u32> {
+        self.generation
+    }
+
     /// Where bytes are read to.
     pub fn space(&mut self) -> &mut [u8] {
         self.link.space()

@@ -63,6 +63,11 @@ pub struct Gather {
 }
 
 impl Gather {
+    /// Number of the connection that the bytes belong to.
+    pub fn generation(&self) -> u32 {
+        self.generation
+    }
+
     /// Drops the references, keeps the memory.
     pub fn clear(&mut self) {
         self.parts.clear();

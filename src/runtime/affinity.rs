@@ -1,0 +1,1 @@
+//! Pinning of threads (to be implemented).
