@@ -1,1 +1,5 @@
 //! proto
+pub mod backoff;
+pub mod membership;
+pub mod timer;
+pub mod view;
