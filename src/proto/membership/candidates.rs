@@ -6,8 +6,8 @@
 
 use std::collections::BTreeMap;
 
-use super::{Member, Time};
-use crate::id::{MemberId, NodeState};
+use super::types::Member;
+use crate::id::{MemberId, NodeState, Time};
 use crate::proto::backoff::Backoff;
 
 /// Dials in one ping period. A cluster of this size forms within one period; a flood of forged pings costs us

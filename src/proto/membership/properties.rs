@@ -28,7 +28,8 @@ enum Call {
 
 fn calls() -> impl Strategy<Value = Vec<Call>> {
     let member = || 0..8_u64;
-    let state = || prop_oneof![8 => Just(NodeState::Ready), 4 => Just(NodeState::Joining), 1 => Just(NodeState::Leaving)];
+    let state =
+        || prop_oneof![8 => Just(NodeState::Ready), 4 => Just(NodeState::Joining), 1 => Just(NodeState::Leaving)];
     let call = prop_oneof![
         6 => prop_oneof![0..5_u64, 0..400_u64, 0..5_000_u64].prop_map(Call::Wait),
         4 => Just(Call::Timeout),

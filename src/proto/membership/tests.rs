@@ -1,19 +1,19 @@
-//! Behaviour of one node's membership, driven by hand, and of small clusters in virtual time.
+//! Behaviour of one node's membership, driven by hand.
 
 use super::candidates::DIALS_PER_PERIOD;
 use super::*;
 
-const FREQUENCY: Time = ms(200);
-const DROP: Time = ms(1000);
-const VERIFY: Time = ms(250);
+pub(super) const FREQUENCY: Time = ms(200);
+pub(super) const DROP: Time = ms(1000);
+pub(super) const VERIFY: Time = ms(250);
 const MEMBERS_MAX: usize = 8;
 const CLUSTER: u64 = 77;
 
-const fn ms(n: u64) -> Time {
+pub(super) const fn ms(n: u64) -> Time {
     Time::from_millis(n)
 }
 
-fn id(n: u64) -> MemberId {
+pub(super) fn id(n: u64) -> MemberId {
     MemberId(n)
 }
 
@@ -21,11 +21,11 @@ fn addr(n: u64) -> SocketAddr {
     SocketAddr::from(([127, 0, 0, 1], u16::try_from(4700 + n).unwrap()))
 }
 
-fn local() -> IpAddr {
+pub(super) fn local() -> IpAddr {
     IpAddr::from([127, 0, 0, 1])
 }
 
-fn settings(n: u64) -> Settings {
+pub(super) fn settings(n: u64) -> Settings {
     Settings {
         me: id(n),
         cluster: CLUSTER,
@@ -54,7 +54,7 @@ fn ping_of(n: u64, seq: u64) -> Ping {
     }
 }
 
-fn drain(m: &mut Membership) -> Vec<MembershipAction> {
+pub(super) fn drain(m: &mut Membership) -> Vec<MembershipAction> {
     std::iter::from_fn(|| m.poll_action()).collect()
 }
 
@@ -87,10 +87,17 @@ fn next_news(m: &mut Membership) -> (Time, MembershipAction) {
     }
 }
 
-/// A node 1 with the members 2 and up in view at time zero.
-fn node_with(others: std::ops::RangeInclusive<u64>) -> Membership {
+/// A node 1 that has pinged once and knows nobody.
+fn alone() -> Membership {
     let mut m = Membership::new(settings(1), 42, Time::ZERO);
     m.handle_timeout(Time::ZERO);
+    drain(&mut m);
+    m
+}
+
+/// A node 1 with the members 2 and up in view at time zero.
+fn node_with(others: std::ops::RangeInclusive<u64>) -> Membership {
+    let mut m = alone();
     for n in others {
         m.handle_ping(Time::ZERO, &ping_of(n, 1), local());
         m.handle_admitted(Time::ZERO, id(n), &format!("n{n}"), NodeState::Ready);
@@ -143,7 +150,7 @@ fn a_change_of_state_pings_at_once() {
 
 #[test]
 fn a_ping_makes_a_candidate_and_only_the_handshake_admits_it() {
-    let mut m = node_with(2..=1);
+    let mut m = alone();
     assert_eq!(m.handle_ping(ms(1), &ping_of(2, 5), local()), PingVerdict::Fresh);
     assert_eq!(news(&mut m), [MembershipAction::Dial { member: id(2), addr: addr(2), name: "n2".into() }]);
     assert!(m.view().members.is_empty());
@@ -160,7 +167,7 @@ fn a_ping_makes_a_candidate_and_only_the_handshake_admits_it() {
 
 #[test]
 fn a_stranger_hears_of_us_at_once_but_not_more_than_four_times_a_period() {
-    let mut m = node_with(2..=1);
+    let mut m = alone();
     m.handle_ping(ms(100), &ping_of(2, 1), local());
     assert_eq!(pings(&mut m), 1);
     for n in 3..=6 {
@@ -174,17 +181,18 @@ fn a_stranger_hears_of_us_at_once_but_not_more_than_four_times_a_period() {
 
 #[test]
 fn a_wildcard_address_is_replaced_by_the_senders() {
-    let mut m = node_with(2..=1);
+    let mut m = alone();
     let mut ping = ping_of(2, 1);
     ping.addr = SocketAddr::from(([0, 0, 0, 0], 4711));
     m.handle_ping(ms(1), &ping, IpAddr::from([10, 0, 0, 9]));
-    let dial = MembershipAction::Dial { member: id(2), addr: SocketAddr::from(([10, 0, 0, 9], 4711)), name: "n2".into() };
+    let dial =
+        MembershipAction::Dial { member: id(2), addr: SocketAddr::from(([10, 0, 0, 9], 4711)), name: "n2".into() };
     assert!(news(&mut m).contains(&dial));
 }
 
 #[test]
 fn foreign_and_own_pings_change_nothing() {
-    let mut m = node_with(2..=1);
+    let mut m = alone();
     let cluster = Ping { cluster: CLUSTER + 1, ..ping_of(2, 1) };
     let newer = Ping { versions: (wire::PROTOCOL.1 + 1, wire::PROTOCOL.1 + 3), ..ping_of(2, 1) };
     assert_eq!(m.handle_ping(ms(1), &cluster, local()), PingVerdict::Foreign);
@@ -485,7 +493,7 @@ fn a_flapping_member_waits_longer_each_time_and_a_stable_one_does_not() {
 
 #[test]
 fn a_candidate_that_refuses_is_dialled_again_and_forgotten_when_it_goes_quiet() {
-    let mut m = node_with(2..=1);
+    let mut m = alone();
     m.handle_ping(ms(10), &ping_of(2, 1), local());
     drain(&mut m);
     m.handle_dial_failed(ms(11), id(2));
@@ -503,7 +511,7 @@ fn a_candidate_that_refuses_is_dialled_again_and_forgotten_when_it_goes_quiet() 
 
 #[test]
 fn a_lane_to_somebody_unknown_is_to_be_forgotten() {
-    let mut m = node_with(2..=1);
+    let mut m = alone();
     m.handle_admitted(ms(1), id(5), "n5", NodeState::Ready);
     assert_eq!(news(&mut m), [MembershipAction::Forget { member: id(5) }]);
     assert!(m.view().members.is_empty());
@@ -518,7 +526,8 @@ fn a_flood_of_forged_pings_is_bounded_in_memory_and_dials_and_keeps_nobody_out()
         m.handle_ping(ms(1), &Ping { addr: addr(2), ..ping_of(n, 1) }, local());
     }
     assert_eq!(m.known().count(), 100);
-    let dials = |happened: &[MembershipAction]| happened.iter().filter(|a| matches!(a, MembershipAction::Dial { .. })).count();
+    let dials =
+        |happened: &[MembershipAction]| happened.iter().filter(|a| matches!(a, MembershipAction::Dial { .. })).count();
     assert_eq!(dials(&news(&mut m)), DIALS_PER_PERIOD as usize);
 
     m.handle_hello(ms(2), id(9000), "real", addr(9), NodeState::Ready);
@@ -558,234 +567,4 @@ fn a_ping_turns_a_joiner_in_view_ready_but_never_a_ready_member_back() {
     assert_eq!(m.view().get(id(2)).unwrap().state, NodeState::Ready);
     m.handle_ping(ms(3), &Ping { state: NodeState::Joining, ..ping_of(2, 3) }, local());
     assert_eq!(m.view().get(id(2)).unwrap().state, NodeState::Ready);
-}
-
-/// Nodes in virtual time over a network that can lose pings; dials and echoes take a millisecond.
-struct Cluster {
-    now: Time,
-    nodes: BTreeMap<MemberId, Node>,
-    inbox: VecDeque<(Time, MemberId, Delivery)>,
-    rng: fastrand::Rng,
-    ping_loss: f64,
-    log: Vec<(Time, MemberId, MembershipAction)>,
-}
-
-struct Node {
-    membership: Membership,
-    alive: bool,
-    /// Accepts connections and does nothing.
-    stopped: bool,
-}
-
-enum Delivery {
-    Ping(Ping),
-    Dial(MemberId),
-    Echo(MemberId, u64),
-}
-
-impl Cluster {
-    fn new(seed: u64) -> Self {
-        Self {
-            now: Time::ZERO,
-            nodes: BTreeMap::new(),
-            inbox: VecDeque::new(),
-            rng: fastrand::Rng::with_seed(seed),
-            ping_loss: 0.0,
-            log: Vec::new(),
-        }
-    }
-
-    fn start(&mut self, n: u64) {
-        let membership = Membership::new(settings(n), self.rng.u64(..), self.now);
-        self.nodes.insert(id(n), Node { membership, alive: true, stopped: false });
-    }
-
-    fn kill(&mut self, n: u64) {
-        self.nodes.get_mut(&id(n)).unwrap().alive = false;
-        let now = self.now;
-        for node in self.nodes.values_mut().filter(|node| node.alive && !node.stopped) {
-            node.membership.handle_lost(now, id(n));
-        }
-    }
-
-    fn stop(&mut self, n: u64, stopped: bool) {
-        self.nodes.get_mut(&id(n)).unwrap().stopped = stopped;
-    }
-
-    fn run_until(&mut self, end: Time) {
-        while self.now < end {
-            self.now += ms(1);
-            for index in 0..self.nodes.len() {
-                self.turn(index);
-            }
-            while self.inbox.front().is_some_and(|(at, ..)| *at <= self.now) {
-                let (_, node, what) = self.inbox.pop_front().unwrap();
-                self.deliver(node, what);
-            }
-        }
-    }
-
-    /// Lets one node work off its deadline and its actions.
-    fn turn(&mut self, index: usize) {
-        let now = self.now;
-        let me = *self.nodes.keys().nth(index).unwrap();
-        let node = self.nodes.get_mut(&me).unwrap();
-        if !node.alive || node.stopped {
-            return;
-        }
-        if node.membership.poll_timeout().is_some_and(|due| due <= now) {
-            node.membership.handle_timeout(now);
-        }
-        for action in drain(&mut node.membership) {
-            let soon = now + ms(1);
-            match &action {
-                MembershipAction::Ping(ping) => {
-                    for other in self.nodes.keys().copied().collect::<Vec<_>>() {
-                        if self.rng.f64() >= self.ping_loss {
-                            self.inbox.push_back((soon, other, Delivery::Ping(ping.clone())));
-                        }
-                    }
-                }
-                MembershipAction::Dial { member, .. } => self.inbox.push_back((soon, me, Delivery::Dial(*member))),
-                MembershipAction::Verify { member, token, .. } => {
-                    self.inbox.push_back((soon, me, Delivery::Echo(*member, *token)));
-                }
-                _ => {}
-            }
-            self.log.push((now, me, action));
-        }
-    }
-
-    fn deliver(&mut self, to: MemberId, what: Delivery) {
-        let now = self.now;
-        let reach = |peer: MemberId, nodes: &BTreeMap<MemberId, Node>| {
-            nodes.get(&peer).map_or((false, false), |n| (n.alive, n.stopped))
-        };
-        if !self.nodes[&to].alive || self.nodes[&to].stopped {
-            return;
-        }
-        match what {
-            Delivery::Ping(ping) => {
-                self.nodes.get_mut(&to).unwrap().membership.handle_ping(now, &ping, local());
-            }
-            Delivery::Dial(peer) => match reach(peer, &self.nodes) {
-                (true, false) => {
-                    let me = &self.nodes[&to].membership;
-                    let (name, addr, state) = (me.settings.name.clone(), me.settings.addr, me.state());
-                    let peer_node = &mut self.nodes.get_mut(&peer).unwrap().membership;
-                    peer_node.handle_hello(now, to, &name, addr, state);
-                    let state = peer_node.state();
-                    let name = peer_node.settings.name.clone();
-                    self.nodes.get_mut(&to).unwrap().membership.handle_admitted(now, peer, &name, state);
-                }
-                (false, _) | (true, true) => {
-                    self.nodes.get_mut(&to).unwrap().membership.handle_dial_failed(now, peer);
-                }
-            },
-            Delivery::Echo(peer, token) => match reach(peer, &self.nodes) {
-                (true, true) => {}
-                (alive, _) => self.nodes.get_mut(&to).unwrap().membership.handle_verified(now, peer, token, alive),
-            },
-        }
-    }
-
-    fn view_of(&self, n: u64) -> Vec<u64> {
-        self.nodes[&id(n)].membership.view().members.iter().map(|m| m.id.0).collect()
-    }
-
-    fn when(&self, me: u64, action: &MembershipAction) -> Option<Time> {
-        self.log.iter().find(|(_, at, a)| *at == id(me) && a == action).map(|(now, ..)| *now)
-    }
-}
-
-#[test]
-fn two_nodes_find_each_other_within_milliseconds_of_the_second_start() {
-    let mut c = Cluster::new(1);
-    c.start(1);
-    c.run_until(ms(330));
-    c.start(2);
-    c.run_until(ms(340));
-    assert_eq!((c.view_of(1), c.view_of(2)), (vec![2], vec![1]));
-    let hash = |n| c.nodes[&id(n)].membership.view().hash();
-    assert_eq!(hash(1), hash(2));
-}
-
-#[test]
-fn nodes_that_start_together_agree_and_do_not_flap() {
-    let mut c = Cluster::new(2);
-    (1..=5).for_each(|n| c.start(n));
-    c.run_until(ms(20));
-    c.run_until(Time::from_secs(30));
-    for n in 1..=5 {
-        assert_eq!(c.view_of(n), (1..=5).filter(|o| *o != n).collect::<Vec<_>>());
-    }
-    assert!(!c.log.iter().any(|(_, _, a)| matches!(a, MembershipAction::Suspect { .. } | MembershipAction::Forget { .. })));
-}
-
-#[test]
-fn two_of_three_killed_at_once_are_down_within_milliseconds() {
-    let mut c = Cluster::new(3);
-    (1..=3).for_each(|n| c.start(n));
-    c.run_until(ms(500));
-    c.kill(2);
-    c.kill(3);
-    c.run_until(ms(510));
-    assert_eq!(c.view_of(1), [0; 0]);
-}
-
-#[test]
-fn a_stopped_process_is_removed_in_bounded_time_and_returns_when_it_runs_again() {
-    let mut c = Cluster::new(4);
-    (1..=3).for_each(|n| c.start(n));
-    c.run_until(ms(500));
-    c.stop(2, true);
-    c.run_until(ms(500) + DROP + 2 * VERIFY + ms(10));
-    assert_eq!((c.view_of(1), c.view_of(3)), (vec![3], vec![1]));
-
-    c.run_until(ms(6000));
-    c.stop(2, false);
-    c.run_until(ms(6005));
-    assert_eq!(c.view_of(2), [1, 3], "it judges nobody for its own pause");
-    c.run_until(ms(9000));
-    assert_eq!((c.view_of(1), c.view_of(3)), (vec![2, 3], vec![1, 2]));
-    assert!(!c.log.iter().any(|(_, me, a)| *me == id(2) && matches!(a, MembershipAction::Down { .. })));
-}
-
-#[test]
-fn heavy_ping_loss_removes_nobody() {
-    let mut c = Cluster::new(5);
-    c.ping_loss = 0.3;
-    (1..=4).for_each(|n| c.start(n));
-    c.run_until(Time::from_secs(120));
-    for n in 1..=4 {
-        assert_eq!(c.view_of(n).len(), 3);
-    }
-    assert!(!c.log.iter().any(|(_, _, a)| matches!(a, MembershipAction::Down { .. } | MembershipAction::Left { .. })));
-}
-
-#[test]
-fn a_quick_restart_joins_beside_the_removal_of_its_old_self() {
-    let mut c = Cluster::new(6);
-    c.start(1);
-    c.start(2);
-    c.run_until(ms(500));
-    c.kill(2);
-    c.start(22);
-    c.run_until(ms(520));
-    assert_eq!((c.view_of(1), c.view_of(22)), (vec![22], vec![1]));
-    assert!(c.when(1, &MembershipAction::Down { member: id(2) }).is_some());
-}
-
-#[test]
-fn the_same_seed_gives_the_same_history() {
-    let history = |seed| {
-        let mut c = Cluster::new(seed);
-        c.ping_loss = 0.4;
-        (1..=4).for_each(|n| c.start(n));
-        c.run_until(ms(3000));
-        c.kill(3);
-        c.run_until(ms(6000));
-        c.log
-    };
-    assert_eq!(history(9), history(9));
 }
