@@ -169,7 +169,7 @@ fn open_loop<C: Caller>(caller: &mut C, length: Duration, interval: Duration, of
     while due < length {
         let now = tally.start.elapsed();
         if now > length * 10 {
-            let left = (length - due).as_nanos() / interval.as_nanos().max(1) + 1;
+            let left = (length - due).as_nanos().div_ceil(interval.as_nanos().max(1));
             tally.errors += u64::try_from(left).unwrap_or(u64::MAX);
             return;
         }

@@ -24,8 +24,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Map, Value, json};
 
 use crate::runtime::affinity;
-use load::AckFlag;
-pub use load::{Load, ModeFlag};
+pub use load::{AckFlag, Load, ModeFlag};
 pub use process::{ProcessArgs, Role, Row, run as run_process};
 use report::{Rounds, Table};
 

@@ -99,11 +99,11 @@ impl ProcessArgs {
         flags
     }
 
-    fn start(&self, stdin: Stdio) -> Result<Child, String> {
+    fn start(&self) -> Result<Child, String> {
         let program = std::env::current_exe().map_err(|e| format!("cannot find this program: {e}"))?;
         Command::new(program)
             .args(self.to_flags())
-            .stdin(stdin)
+            .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
             .map_err(|e| format!("cannot start a process: {e}"))
@@ -111,13 +111,12 @@ impl ProcessArgs {
 
     /// Runs a sender process to its end and reads its figures.
     pub(super) fn measure(&self) -> Result<Figures, String> {
-        let child = self.start(Stdio::null())?;
-        let output = child.wait_with_output().map_err(|e| format!("cannot wait for the sender: {e}"))?;
-        let text = String::from_utf8_lossy(&output.stdout);
-        match Figures::from_json(&text) {
-            Some(figures) if output.status.success() => Ok(figures),
-            _ => Err(format!("{}: the sender gave no figures ({})", self.row.as_str(), output.status)),
-        }
+        let sender = Handle::start(self)?;
+        // An open loop may take ten times its length to send what was due.
+        let text = sender.read(REPLY + self.load.seconds * 12);
+        text.ok().and_then(|text| Figures::from_json(&text)).ok_or_else(|| {
+            format!("{}: the sender gave no figures; what it said stands above", self.row.as_str())
+        })
     }
 }
 
@@ -200,12 +199,13 @@ const STALL: Duration = Duration::from_secs(5);
 /// Short beside a measurement, long beside an update.
 const LOOK: Duration = Duration::from_micros(200);
 
-/// The receivers of a sender.
+/// The receivers that a sender started.
 #[derive(Debug)]
 pub(super) struct Receivers {
     all: Vec<Handle>,
 }
 
+/// A process that was started, ended when dropped.
 #[derive(Debug)]
 struct Handle {
     child: Child,
@@ -233,7 +233,7 @@ impl Receivers {
             all.push(Handle::start(&args)?);
         }
         for handle in &mut all {
-            let line = handle.read()?;
+            let line = handle.read(REPLY)?;
             line.strip_prefix("ready ").unwrap_or_default().clone_into(&mut handle.word);
         }
         Ok(Self { all })
@@ -253,7 +253,7 @@ impl Receivers {
         let mut missing = 0;
         for handle in &mut self.all {
             let target = handle.applied + updates;
-            handle.applied = parse(&handle.read()?)?;
+            handle.applied = parse(&handle.read(REPLY)?)?;
             missing += target.saturating_sub(handle.applied);
         }
         Ok(missing)
@@ -287,19 +287,19 @@ impl Receivers {
         for handle in &mut self.all {
             handle.write(request)?;
         }
-        self.all.iter_mut().map(|handle| handle.read()).collect()
+        self.all.iter_mut().map(|handle| handle.read(REPLY)).collect()
     }
 }
 
 impl Handle {
     fn start(args: &ProcessArgs) -> Result<Self, String> {
-        let mut child = args.start(Stdio::piped())?;
+        let mut child = args.start()?;
         let stdin = child.stdin.take();
-        let stdout = child.stdout.take().ok_or("a receiver without output")?;
+        let stdout = child.stdout.take().ok_or("a process without output")?;
         let (send, lines) = mpsc::channel();
         // Bounded by the protocol: a receiver says one line for each request.
         thread::Builder::new()
-            .name(String::from("receiver-lines"))
+            .name(String::from("lines"))
             .spawn(move || {
                 let _ = BufReader::new(stdout).lines().map_while(Result::ok).try_for_each(|line| send.send(line));
             })
@@ -312,8 +312,8 @@ impl Handle {
         writeln!(stdin, "{request}").map_err(|e| format!("a receiver has ended: {e}"))
     }
 
-    fn read(&self) -> Result<String, String> {
-        self.lines.recv_timeout(REPLY).map_err(|_| String::from("a receiver did not answer"))
+    fn read(&self, patience: Duration) -> Result<String, String> {
+        self.lines.recv_timeout(patience).map_err(|_| String::from("a receiver did not answer"))
     }
 }
 

@@ -261,7 +261,7 @@ mod tests {
 
     #[test]
     fn figures_survive_the_way_through_a_pipe() {
-        let figures = round(12_345.678, 0.021);
+        let figures = round(12_345.678, 0.25);
         let text = serde_json::to_string(&figures.to_json()).unwrap();
         assert_eq!(Figures::from_json(&text), Some(figures));
         assert_eq!(Figures::from_json("{\"updates_per_s\":1}"), None);

@@ -11,7 +11,7 @@ use parking_lot::{Condvar, Mutex};
 
 use super::super::load::stamp_of;
 use super::super::process::Receiver;
-use super::{ACK, HEADER, HELLO, PATIENCE, set_congestion};
+use super::{ACK, HEADER, HELLO, set_congestion};
 
 /// A listener and what its connections have received.
 #[derive(Debug)]
@@ -45,7 +45,7 @@ impl Listener {
         let shared = Arc::new(Shared {
             applied: AtomicU64::new(0),
             calls: AtomicU64::new(0),
-            sessions: sessions,
+            sessions,
             ended: Mutex::new(Ended { open: 0, stamps: vec![0; sessions] }),
             all_ended: Condvar::new(),
         });
@@ -121,7 +121,6 @@ impl Held {
 
 fn receive(mut socket: &TcpStream, held: &mut Held, shared: &Shared) -> io::Result<()> {
     socket.set_nodelay(true)?;
-    socket.set_write_timeout(Some(PATIENCE))?;
     let mut hello = [0; HELLO];
     socket.read_exact(&mut hello)?;
     let (size, answered) = (word(&hello[..4]), word(&hello[4..]) != 0);
