@@ -1,1 +1,7 @@
-fn main(){}
+//! The `hotspare` command: everything is in [`hotspare::cli`].
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    hotspare::cli::main()
+}
