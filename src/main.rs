@@ -2,6 +2,11 @@
 
 use std::process::ExitCode;
 
+use hotspare::cli::alloc::Counting;
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
 fn main() -> ExitCode {
     hotspare::cli::main()
 }

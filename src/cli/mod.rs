@@ -3,6 +3,8 @@
 //! A subcommand is a module with an arguments struct and a `run`. It writes through [`Output`], so that `--json` means the
 //! same everywhere, and never ends the process itself. Signals are handled here and nowhere in the library.
 
+pub mod alloc;
+mod bench;
 mod config;
 mod flags;
 mod logger;
@@ -10,7 +12,7 @@ mod node;
 pub mod output;
 mod ping;
 pub mod progress;
-// Slots: pub mod alloc; mod bench; mod demo; #[cfg(feature = "sim")] mod sim;
+// Slots: mod demo; #[cfg(feature = "sim")] mod sim;
 
 use std::process::ExitCode;
 
@@ -62,8 +64,13 @@ enum Command {
     /// Check a configuration, or show where each value comes from
     #[command(subcommand, after_help = EXIT_CODES)]
     Config(config::ConfigCommand),
-    // Slots: Bench(bench::BenchArgs), #[command(hide = true)] BenchProcess(bench::ProcessArgs),
-    // Demo(demo::DemoArgs), #[cfg(feature = "sim")] Sim(sim::SimArgs)
+    /// Measure what replication costs here, beside bare sockets
+    #[command(after_help = EXIT_CODES)]
+    Bench(bench::BenchArgs),
+    /// One process of a benchmark, started by the others
+    #[command(hide = true)]
+    BenchProcess(bench::ProcessArgs),
+    // Slots: Demo(demo::DemoArgs), #[cfg(feature = "sim")] Sim(sim::SimArgs)
 }
 
 impl Cli {
@@ -73,7 +80,11 @@ impl Cli {
             Command::Node(args) => node::run(args, &out),
             Command::Ping(args) => ping::run(&args, &out),
             Command::Config(command) => config::run(command, &out),
-            // Slots: Command::Bench(args) => bench::run(&args).map_err(Failure::from), …
+            Command::Bench(mut args) => {
+                args.json |= self.json;
+                bench::run(&args).map_err(Failure::from)
+            }
+            Command::BenchProcess(args) => bench::run_process(&args).map_err(Failure::from),
         }
     }
 }
@@ -85,6 +96,7 @@ impl Command {
             Self::Node(args) => Some(&args.settings),
             Self::Ping(args) => Some(&args.settings),
             Self::Config(command) => command.settings(),
+            Self::Bench(_) | Self::BenchProcess(_) => None,
         }
     }
 

@@ -126,28 +126,15 @@ fn described(event: &Event) -> Option<(&'static str, Vec<(&'static str, Value)>)
 }
 
 fn not_started(why: &StartError) -> Failure {
-    match why {
-        StartError::Config(problems) => Failure::new(Exit::Usage, problems),
-        StartError::Insecure(address) => Failure::new(
-            Exit::Usage,
-            [format!(
-                "{address} is no loopback address: plaintext is refused there"
-            )],
-        ),
-        StartError::Bind(address, why) => {
-            Failure::new(Exit::Start, [format!("cannot listen on {address}: {why}")])
-        }
-        StartError::Multicast(what, why) => Failure::new(
-            Exit::Start,
-            [
-                format!("multicast: {what}: {why}"),
-                "`hotspare ping` with the same flags says more".to_owned(),
-            ],
-        ),
-        StartError::Thread(why) => {
-            Failure::new(Exit::Start, [format!("cannot start a thread: {why}")])
-        }
+    let exit = match why {
+        StartError::Config(_) | StartError::Insecure(_) => Exit::Usage,
+        StartError::Bind(..) | StartError::Multicast(..) | StartError::System(_) => Exit::Start,
+    };
+    let mut failure = Failure::new(exit, [why]);
+    if matches!(why, StartError::Multicast(..)) {
+        failure.lines.push("`hotspare ping` with the same flags says more".to_owned());
     }
+    failure
 }
 
 /// The wish to stop, raised by a signal.
