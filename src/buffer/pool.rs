@@ -58,7 +58,7 @@ struct Pool {
 
 impl Pool {
     fn new() -> Self {
-        let room = |class| (RETAINED_PER_CLASS / (SIZE_MIN << class)).min(BLOCKS_MAX);
+        let room = |class: usize| (RETAINED_PER_CLASS / (SIZE_MIN << class)).min(BLOCKS_MAX);
         Self {
             classes: std::array::from_fn(|class| ArrayQueue::new(room(class))),
         }
@@ -78,7 +78,7 @@ mod tests {
     fn idle_memory_is_bounded() {
         let pool = Pool::new();
         let mut idle = 0;
-        for class in [0, 7, 9] {
+        for class in [0u8, 7, 9] {
             let blocks = RETAINED_PER_CLASS / (SIZE_MIN << class) + 2;
             (0..blocks).for_each(|_| pool.give(class, Idle::allocate(class)));
             let kept = pool.classes[usize::from(class)].len();
