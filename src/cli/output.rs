@@ -49,14 +49,14 @@ impl Output {
         });
     }
 
-    /// Prints rows under headings: an array of objects, or aligned columns.
+    /// Prints rows under headings: an array of objects, or aligned columns; without rows an empty array, or nothing.
     pub fn table(&self, headings: &[&str], rows: &[Vec<Value>]) {
         if self.json {
             let objects = rows
                 .iter()
                 .map(|row| object(headings.iter().copied().zip(row)));
             self.line(&format!("[{}]", objects.collect::<Vec<_>>().join(",")));
-        } else {
+        } else if !rows.is_empty() {
             self.line(&aligned(headings, rows));
         }
     }
