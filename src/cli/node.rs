@@ -1,7 +1,7 @@
 //! `hotspare node`: runs a node until it is told to stop, and prints what happens in the cluster.
 //!
-//! The first line on standard output says that the node serves; a supervisor can wait for it. Then comes one line for
-//! each event. Ctrl-C and SIGTERM leave the cluster properly.
+//! The first line on standard output says that the node serves; a supervisor can wait for it. Then comes one
+//! line for each event. Ctrl-C and SIGTERM leave the cluster properly.
 
 use std::io;
 use std::net::SocketAddr;
@@ -132,7 +132,9 @@ fn not_started(why: &StartError) -> Failure {
     };
     let mut failure = Failure::new(exit, [why]);
     if matches!(why, StartError::Multicast(..)) {
-        failure.lines.push("`hotspare ping` with the same flags says more".to_owned());
+        failure
+            .lines
+            .push("`hotspare ping` with the same flags says more".to_owned());
     }
     failure
 }
