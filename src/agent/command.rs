@@ -360,7 +360,7 @@ fn expire<'a>(words: Keys<'a>, name: &'static str, when: fn(i64) -> Option<When>
 
 fn hset<'a>(words: Keys<'a>, name: &'static str, kind: HSetKind) -> Result<Command<'a>, CommandError> {
     let pairs = &words[2..];
-    if pairs.len() % 2 != 0 {
+    if !pairs.len().is_multiple_of(2) {
         return Err(CommandError::Arity(name));
     }
     if pairs.iter().step_by(2).any(|field| field.is_empty()) {

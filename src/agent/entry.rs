@@ -33,6 +33,9 @@ pub(crate) enum Kind {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct WrongKind;
 
+/// A field's name and value.
+pub(crate) type Field<'a> = (&'a [u8], &'a [u8]);
+
 /// How long a key has to live.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Ttl {
@@ -136,7 +139,7 @@ impl Entry {
     }
 
     /// All fields with their values.
-    pub(crate) fn fields(&self) -> Result<Vec<(&[u8], &[u8])>, WrongKind> {
+    pub(crate) fn fields(&self) -> Result<Vec<Field<'_>>, WrongKind> {
         match self.kind {
             Kind::Missing => Ok(Vec::new()),
             Kind::Value => Err(WrongKind),

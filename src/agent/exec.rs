@@ -9,7 +9,7 @@ use std::task::Waker;
 use std::time::{Duration, SystemTime};
 
 use super::command::{self, Auth, Command, CommandError, Expiry, ExpireIf, HSet, HSetKind, Hello, Keys, Rename, Set, SetIf, SetReply, Unit, Wait, When};
-use super::entry::{Entry, FOREVER, Kind, Ttl, WrongKind};
+use super::entry::{Entry, FOREVER, Field, Kind, Ttl, WrongKind};
 use super::host::Host;
 use super::info;
 use super::replies::Replies;
@@ -414,7 +414,7 @@ impl Executor<'_> {
         Ok(())
     }
 
-    fn list(&mut self, key: &[u8], part: impl for<'b> Fn((&'b [u8], &'b [u8])) -> &'b [u8]) -> Result<(), Failure> {
+    fn list(&mut self, key: &[u8], part: impl for<'b> Fn(Field<'b>) -> &'b [u8]) -> Result<(), Failure> {
         let entry = self.open(key)?;
         let fields = entry.fields()?;
         let mut writer = self.replies.writer();
