@@ -259,6 +259,11 @@ impl Spec {
         self.flags.contains(&"loading")
     }
 
+    /// Whether it may send something to the other members.
+    pub(crate) fn is_write(&self) -> bool {
+        self.flags.contains(&"write")
+    }
+
     fn admits(&self, words: usize) -> bool {
         let least = usize::try_from(self.arity.unsigned_abs()).unwrap_or(usize::MAX);
         if self.arity < 0 { words >= least } else { words == least }

@@ -42,6 +42,8 @@ pub(crate) struct Connection {
     closing: bool,
     /// The buffer holds no whole command.
     starved: bool,
+    /// The next command waits for space in the members' queues, until then at most.
+    blocked: Option<Time>,
 }
 
 /// What the connection needs next.
@@ -69,6 +71,7 @@ impl Connection {
             ended: false,
             closing: false,
             starved: true,
+            blocked: None,
         }
     }
 
@@ -91,7 +94,7 @@ impl Connection {
         let over = self.closing || self.ended && self.starved;
         if over && self.replies.is_empty() {
             Turn::Close
-        } else if !over && self.replies.has_room() && (!self.starved || self.readable) {
+        } else if !over && self.blocked.is_none() && self.replies.has_room() && (!self.starved || self.readable) {
             Turn::Again
         } else {
             Turn::Idle
@@ -100,7 +103,7 @@ impl Connection {
 
     /// When the connection wants a turn though nothing happens.
     pub(crate) fn deadline(&self, now: Time) -> Option<Time> {
-        self.replies.deadline(now)
+        self.replies.deadline(now).into_iter().chain(self.blocked).min()
     }
 
     /// Bytes of memory that its buffers hold.
@@ -133,6 +136,7 @@ impl Connection {
     fn run(&mut self, host: &mut Host, now: Time) {
         let mut done = 0;
         self.starved = false;
+        self.blocked = None;
         while !self.closing && self.replies.has_room() {
             match self.decoder.next(&self.input[done..]) {
                 Ok(None) => {
@@ -140,13 +144,20 @@ impl Connection {
                     break;
                 }
                 Ok(Some((words, length))) => {
-                    done += length;
                     if is_http(&words) {
                         log::warn!("client {}: an HTTP request, perhaps a browser's on behalf of a page; closing", self.client.id);
                         self.closing = true;
                     } else if !words.is_empty() {
-                        self.closing = exec::execute(host, &mut self.client, &mut self.replies, &words, now) == Next::Close;
+                        match exec::execute(host, &mut self.client, &mut self.replies, &words, now) {
+                            Next::Command => {}
+                            Next::Close => self.closing = true,
+                            Next::Again(until) => {
+                                self.blocked = Some(until);
+                                break;
+                            }
+                        }
                     }
+                    done += length;
                 }
                 Err(error) => {
                     self.replies.writer().error(&error);

@@ -10,6 +10,7 @@
 //!   Other members wait longer before they expire a session (`idle_grace`); a reader here never sees one that is due.
 //! - Redis's keys stay for ever unless told otherwise; [`FOREVER`] stands for that.
 
+use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 use crate::id::Version;
@@ -44,21 +45,19 @@ pub(crate) enum Ttl {
     Left(Duration),
 }
 
-/// One key, opened for one command. Changes happen at [`Entry::commit`]; without it nothing does.
+/// One key, opened for one command, which writes values or fields at most once. Changes happen at [`Entry::commit`];
+/// without it nothing does.
 #[derive(Debug)]
 pub(crate) struct Entry {
     request: Request,
-    /// As found, then as written through this handle.
     kind: Kind,
-    /// Whether a write has begun: what it does not keep is gone already.
-    writing: bool,
 }
 
 impl Entry {
     pub(crate) fn open(context: &Context, key: &[u8]) -> Self {
         let request = context.begin(key);
         let kind = kind(&request);
-        Self { request, kind, writing: false }
+        Self { request, kind }
     }
 
     /// Puts the value in place of whatever there is. A new key lives for ever unless told otherwise.
@@ -67,24 +66,32 @@ impl Entry {
         self.request.set(VALUE, value);
     }
 
-    /// Writes a field; true when it is new.
-    pub(crate) fn set_field(&mut self, name: &[u8], value: &[u8]) -> Result<bool, WrongKind> {
-        let new = self.field(name)?.is_none();
+    /// Writes fields, the last value of a name counts; how many names are new.
+    pub(crate) fn set_fields<'a>(&mut self, fields: impl Iterator<Item = Field<'a>>) -> Result<usize, WrongKind> {
+        if self.kind == Kind::Value {
+            return Err(WrongKind);
+        }
         self.begin_write(Kind::Fields);
-        self.request.set(name, value);
+        let fields: HashMap<_, _> = fields.collect();
+        let new = fields.keys().filter(|name| !self.has_field(name)).count();
+        for (name, value) in fields {
+            self.request.set(name, value);
+        }
         Ok(new)
     }
 
-    /// Removes a field, and the key with its last one; true when it was there.
-    pub(crate) fn remove_field(&mut self, name: &[u8]) -> Result<bool, WrongKind> {
-        if self.field(name)?.is_none() {
-            return Ok(false);
+    /// Removes fields, and the key with its last one; how many there were.
+    pub(crate) fn remove_fields<'a>(&mut self, names: impl Iterator<Item = &'a [u8]>) -> Result<usize, WrongKind> {
+        if self.kind == Kind::Value {
+            return Err(WrongKind);
         }
-        self.request.remove(name);
-        if self.fields()?.is_empty() {
+        let names: HashSet<_> = names.filter(|name| self.has_field(name)).collect();
+        if !names.is_empty() && names.len() == self.fields()?.len() {
             self.delete();
+        } else {
+            names.iter().for_each(|name| self.request.remove(name));
         }
-        Ok(true)
+        Ok(names.len())
     }
 
     /// The key expires after this time without a write.
@@ -96,7 +103,6 @@ impl Entry {
 
     /// Ends the session.
     pub(crate) fn delete(&mut self) {
-        self.kind = Kind::Missing;
         self.request.invalidate();
     }
 
@@ -160,22 +166,21 @@ impl Entry {
         }
     }
 
-    /// Makes the session where there is none, and clears away what is not of this kind, once.
+    /// Whether the field was there when the key was opened.
+    fn has_field(&self, name: &[u8]) -> bool {
+        self.kind == Kind::Fields && name != VALUE && self.request.version(name).is_some()
+    }
+
+    /// Makes the session where there is none, and clears away what is not of this kind.
     fn begin_write(&mut self, kind: Kind) {
-        if std::mem::replace(&mut self.writing, true) {
-            return;
-        }
-        let found = std::mem::replace(&mut self.kind, kind);
         if !self.request.exists() {
             self.request.create();
         }
-        let stale = |name: &[u8]| found != kind || (name == VALUE) != (kind == Kind::Value);
+        let stale = |name: &[u8]| self.kind != kind || (name == VALUE) != (kind == Kind::Value);
         let attributes = self.request.attributes().into_iter();
         let stale: Vec<Vec<u8>> = attributes.filter(|(name, ..)| stale(name)).map(|(name, ..)| name.to_vec()).collect();
-        for name in stale {
-            self.request.remove(&name);
-        }
-        if found == Kind::Missing {
+        stale.iter().for_each(|name| self.request.remove(name));
+        if self.kind == Kind::Missing {
             self.request.set_max_idle(FOREVER);
         }
     }

@@ -26,27 +26,50 @@ pub(crate) struct Client {
     pub(crate) database: usize,
     /// What `WAIT` asks about.
     last_write: Option<Rc<Ticket>>,
+    /// How long its next write waits for space at most, once it does.
+    waits_for_space: Option<Time>,
     /// Wakes the connection.
     waker: Waker,
 }
 
 impl Client {
     pub(crate) fn new(id: u64, waker: Waker) -> Self {
-        Self { id, name: Vec::new(), database: 0, last_write: None, waker }
+        Self { id, name: Vec::new(), database: 0, last_write: None, waits_for_space: None, waker }
     }
 }
 
-/// Whether the connection goes on.
+impl Client {
+    /// Whether a member's queue is so full that a write should wait. It does so once and for a limited time; what goes
+    /// into a full queue then is the node's affair.
+    fn must_wait(&mut self, host: &Host, now: Time) -> bool {
+        if !host.node.is_pressed() || self.waits_for_space.is_some_and(|until| until <= now) {
+            self.waits_for_space = None;
+            return false;
+        }
+        if self.waits_for_space.is_none() {
+            self.waits_for_space = Some(now.saturating_add(host.space_timeout));
+            host.node.on_space(self.waker.clone());
+        }
+        // It may have come before the waker was there.
+        host.node.is_pressed()
+    }
+}
+
+/// How the connection goes on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Next {
+    /// With its next command.
     Command,
+    /// With this command, which did not run, when the members' queues have space or the time is over.
+    Again(Time),
     Close,
 }
 
-/// Runs one command.
+/// Runs one command. A write finds space for it in the members' queues, or waits for it; reads go on.
 pub(crate) fn execute(host: &mut Host, client: &mut Client, replies: &mut Replies<Ticket>, words: Keys<'_>, now: Time) -> Next {
     let result = match command::parse(words) {
         Ok((spec, _)) if !spec.while_loading() && !host.node.is_ready() => Err(Failure::Loading),
+        Ok((spec, _)) if spec.is_write() && client.must_wait(host, now) => return Next::Again(client.waits_for_space.unwrap_or(now)),
         Ok((_, command)) => Executor { host, client, replies: &mut *replies, now }.run(command),
         Err(error) => Err(Failure::Command(error)),
     };
@@ -96,13 +119,10 @@ impl Executor<'_> {
             Command::Set(set) => self.set(set)?,
             Command::HDel(key, names) => {
                 let removed = self.change(key, |entry| {
-                    let mut removed = 0;
-                    for name in names {
-                        removed += i64::from(entry.remove_field(name)?);
-                    }
+                    let removed = entry.remove_fields(names.iter().map(AsRef::as_ref))?;
                     Ok(if removed > 0 { Plan::Commit(removed) } else { Plan::Leave(removed) })
                 })?;
-                self.replies.writer().integer(removed);
+                self.replies.writer().integer(count(removed));
             }
             Command::HExists(key, name) => {
                 let entry = self.open(key)?;
@@ -290,18 +310,18 @@ impl Executor<'_> {
 
     fn hset(&mut self, hset: HSet<'_>) -> Result<(), Failure> {
         let new = self.change(hset.key, |entry| {
-            let mut new = 0;
-            for pair in hset.pairs.chunks_exact(2) {
-                let [name, value] = pair else { continue };
-                if hset.kind == HSetKind::Missing && entry.field(name)?.is_some() {
-                    return Ok(Plan::Leave(0));
+            let pairs = hset.pairs.chunks_exact(2).map(|pair| (pair[0].as_ref(), pair[1].as_ref()));
+            if hset.kind == HSetKind::Missing {
+                for (name, _) in pairs.clone() {
+                    if entry.field(name)?.is_some() {
+                        return Ok(Plan::Leave(0));
+                    }
                 }
-                new += i64::from(entry.set_field(name, value)?);
             }
-            Ok(Plan::Commit(new))
+            Ok(Plan::Commit(entry.set_fields(pairs)?))
         })?;
         match hset.kind {
-            HSetKind::Count | HSetKind::Missing => self.replies.writer().integer(new),
+            HSetKind::Count | HSetKind::Missing => self.replies.writer().integer(count(new)),
             HSetKind::Ok => self.replies.writer().ok(),
         }
         Ok(())

@@ -22,6 +22,8 @@ pub(crate) struct Host {
     pub(crate) waits_for_acks: bool,
     /// How long it waits.
     pub(crate) ack_timeout: Duration,
+    /// How long a write waits while a member's queue is above high water.
+    pub(crate) space_timeout: Duration,
     /// Connections at present.
     pub(crate) clients: usize,
     /// Contexts by database number, opened when first used.
@@ -38,7 +40,8 @@ impl Host {
         };
         let waits_for_acks = config.mode != Mode::Asynchronous;
         let ack_timeout = config.ack_timeout;
-        Self { node, settings, limits, waits_for_acks, ack_timeout, clients: 0, contexts: vec![None; settings.databases] }
+        let space_timeout = if waits_for_acks { ack_timeout } else { config.queue_wait };
+        Self { node, settings, limits, waits_for_acks, ack_timeout, space_timeout, clients: 0, contexts: vec![None; settings.databases] }
     }
 
     /// The context behind a database number below the limit.
