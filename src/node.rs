@@ -8,6 +8,7 @@ mod request;
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
+use std::task::Waker;
 use std::time::Duration;
 
 use crate::buffer::Slice;
@@ -153,6 +154,18 @@ impl Node {
     #[must_use]
     pub fn drain(&self, timeout: Duration) -> bool {
         !self.inner.shell.is_forked() && self.inner.shell.drain(timeout)
+    }
+
+    /// Whether a member's queue is above high water. [`Request::end`] waits then; who must not, because it uses tickets,
+    /// writes no more until [`Node::on_space`] calls.
+    #[must_use]
+    pub fn is_pressed(&self) -> bool {
+        self.inner.shell.core.is_pressed()
+    }
+
+    /// Wakes `waker` once when queues have space again. Ask [`Node::is_pressed`] after this: space may have come before.
+    pub fn on_space(&self, waker: Waker) {
+        self.inner.shell.core.wake_on_space(waker);
     }
 
     /// Leaves on purpose: drains at most `timeout`, tells the members, stops the threads. Calls after it find the node

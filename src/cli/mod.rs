@@ -1,7 +1,8 @@
 //! The `hotspare` command: parses flags, runs one subcommand, turns its result into an exit code.
 //!
-//! A subcommand is a module with an arguments struct and a `run`. It writes through [`Output`], so that `--json` means the
-//! same everywhere, and never ends the process itself. Signals are handled here and nowhere in the library.
+//! A subcommand is a module with an arguments struct and a `run`. It writes through [`Output`], so that
+//! `--json` means the same everywhere, and never ends the process itself. Signals are handled here and
+//! nowhere in the library.
 
 pub mod alloc;
 mod bench;

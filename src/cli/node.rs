@@ -1,7 +1,7 @@
 //! `hotspare node`: runs a node until it is told to stop, and prints what happens in the cluster.
 //!
-//! The first line on standard output says that the node serves; a supervisor can wait for it. Then comes one line for
-//! each event. Ctrl-C and SIGTERM leave the cluster properly.
+//! The first line on standard output says that the node serves; a supervisor can wait for it. Then comes one
+//! line for each event. Ctrl-C and SIGTERM leave the cluster properly.
 
 use std::io;
 use std::net::SocketAddr;
@@ -15,6 +15,7 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 use super::flags::Settings;
 use super::output::Output;
 use super::{Exit, Failure};
+use crate::agent::{self, Agent, AgentError};
 use crate::event::{Event, ReadyReason};
 use crate::node::{Node, NotReady, StartError};
 
@@ -24,9 +25,6 @@ pub(super) struct NodeArgs {
     /// Serve sessions to Redis clients on this address
     #[arg(long, value_name = "ADDR:PORT")]
     agent: Option<SocketAddr>,
-    /// A context to open at the start; may be given several times
-    #[arg(long = "context", value_name = "NAME")]
-    contexts: Vec<String>,
     #[command(flatten)]
     pub(super) settings: Settings,
 }
@@ -34,8 +32,7 @@ pub(super) struct NodeArgs {
 /// Runs the node.
 pub(super) fn run(args: NodeArgs, out: &Output) -> Result<(), Failure> {
     let config = args.settings.load_and_warn()?.config;
-    let stop = Stop::on_signals()
-        .map_err(|why| Failure::new(Exit::Start, [format!("no signal handler: {why}")]))?;
+    let stop = Stop::on_signals().map_err(|why| Failure::new(Exit::Start, [format!("no signal handler: {why}")]))?;
     let node = Node::start(config).map_err(|why| not_started(&why))?;
     let result = serve(&node, &args, &stop, out);
     node.leave(LEAVE_TIMEOUT);
@@ -44,14 +41,6 @@ pub(super) fn run(args: NodeArgs, out: &Output) -> Result<(), Failure> {
 
 /// From the start to the wish to stop.
 fn serve(node: &Node, args: &NodeArgs, stop: &Stop, out: &Output) -> Result<(), Failure> {
-    let mut contexts = Vec::with_capacity(args.contexts.len());
-    for name in &args.contexts {
-        let context = node.context(name);
-        contexts.push(
-            context
-                .map_err(|why| Failure::new(Exit::Usage, [format!("context {name}: {why:?}")]))?,
-        );
-    }
     let mut waiting_for = String::new();
     while let Err(NotReady(why)) = node.wait_ready(TURN) {
         if stop.is_wanted() {
@@ -62,11 +51,12 @@ fn serve(node: &Node, args: &NodeArgs, stop: &Stop, out: &Output) -> Result<(), 
             waiting_for = why;
         }
     }
-    // Its clients must not find a node that does not serve, so it starts last.
+    // State first, then the port opens: its clients never find a node that does not serve.
     let agent = args
         .agent
-        .map(|address| Agent::start(node, address, &args.contexts))
-        .transpose()?;
+        .map(|address| Agent::start(node.clone(), address, agent::Settings::default()))
+        .transpose()
+        .map_err(|why| agent_not_started(&why))?;
 
     let mut fields = vec![
         ("name", json!(node.name())),
@@ -89,25 +79,17 @@ fn serve(node: &Node, args: &NodeArgs, stop: &Stop, out: &Output) -> Result<(), 
 
 /// The name and the fields of an event; `None` for what the first line has said.
 fn described(event: &Event) -> Option<(&'static str, Vec<(&'static str, Value)>)> {
-    let member = |id: &crate::id::MemberId, name: &str| {
-        vec![("id", json!(id.to_string())), ("name", json!(name))]
-    };
+    let member = |id: &crate::id::MemberId, name: &str| vec![("id", json!(id.to_string())), ("name", json!(name))];
     let viewed = |id, name, view: &crate::id::ViewId| {
         let mut fields = member(id, name);
         fields.push(("view", json!(view.0)));
         fields
     };
     // Ids are bytes; what is no printable ASCII is escaped.
-    let session = |context: &str, id: &[u8]| {
-        vec![
-            ("context", json!(context)),
-            ("session", json!(id.escape_ascii().to_string())),
-        ]
-    };
+    let session =
+        |context: &str, id: &[u8]| vec![("context", json!(context)), ("session", json!(id.escape_ascii().to_string()))];
     Some(match event {
-        Event::Ready(ReadyReason::TimedOut(members)) => {
-            ("incomplete", vec![("members_missing", json!(members))])
-        }
+        Event::Ready(ReadyReason::TimedOut(members)) => ("incomplete", vec![("members_missing", json!(members))]),
         Event::Ready(ReadyReason::Transferred | ReadyReason::First) => return None,
         Event::MemberUp(id, name, view) => ("member-up", viewed(id, name, view)),
         Event::MemberSuspect(id, name) => ("member-suspect", member(id, name)),
@@ -137,6 +119,14 @@ fn not_started(why: &StartError) -> Failure {
     failure
 }
 
+fn agent_not_started(why: &AgentError) -> Failure {
+    let exit = match why {
+        AgentError::Insecure(_) => Exit::Usage,
+        AgentError::Bind(..) | AgentError::Thread(_) => Exit::Start,
+    };
+    Failure::new(exit, [format!("agent: {why}")])
+}
+
 /// The wish to stop, raised by a signal.
 struct Stop(Arc<AtomicBool>);
 
@@ -145,11 +135,7 @@ impl Stop {
     fn on_signals() -> io::Result<Self> {
         let wanted = Arc::new(AtomicBool::new(false));
         // The order matters: at the first SIGINT the flag is still down when the shutdown looks at it.
-        signal_hook::flag::register_conditional_shutdown(
-            SIGINT,
-            EXIT_INTERRUPTED,
-            Arc::clone(&wanted),
-        )?;
+        signal_hook::flag::register_conditional_shutdown(SIGINT, EXIT_INTERRUPTED, Arc::clone(&wanted))?;
         signal_hook::flag::register(SIGINT, Arc::clone(&wanted))?;
         signal_hook::flag::register(SIGTERM, Arc::clone(&wanted))?;
         Ok(Self(wanted))
@@ -157,19 +143,6 @@ impl Stop {
 
     fn is_wanted(&self) -> bool {
         self.0.load(Ordering::Relaxed)
-    }
-}
-
-/// Stands where the agent will.
-struct Agent(SocketAddr);
-
-impl Agent {
-    fn start(_node: &Node, _address: SocketAddr, _contexts: &[String]) -> Result<Self, Failure> {
-        Err(Failure::new(Exit::Start, ["this build has no agent"]))
-    }
-
-    fn addr(&self) -> SocketAddr {
-        self.0
     }
 }
 
