@@ -7,7 +7,11 @@ use std::io;
 use std::time::Duration;
 
 /// Cores this process may run on, in ascending order.
-pub(crate) fn allowed() -> io::Result<Vec<usize>> {
+///
+/// # Errors
+///
+/// A machine of more than 1,024 cores.
+pub fn allowed() -> io::Result<Vec<usize>> {
     let mut mask: Mask = [0; WORDS];
     // SAFETY: the kernel writes at most `size_of::<Mask>()` bytes, which `mask` owns; pid 0 is the calling thread.
     let rc = unsafe { libc::sched_getaffinity(0, size_of::<Mask>(), mask.as_mut_ptr().cast()) };
@@ -18,7 +22,11 @@ pub(crate) fn allowed() -> io::Result<Vec<usize>> {
 }
 
 /// Keeps the calling thread, and every thread it starts from now on, on one core.
-pub(crate) fn pin(core: usize) -> io::Result<()> {
+///
+/// # Errors
+///
+/// A core that does not exist, or is not allowed.
+pub fn pin(core: usize) -> io::Result<()> {
     let mut mask: Mask = [0; WORDS];
     let word = mask.get_mut(core / 64).ok_or(io::ErrorKind::InvalidInput)?;
     *word = 1 << (core % 64);
@@ -28,7 +36,11 @@ pub(crate) fn pin(core: usize) -> io::Result<()> {
 }
 
 /// Processor time that all threads of this process used so far, ended ones included.
-pub(crate) fn process_cpu() -> Duration {
+///
+/// # Panics
+///
+/// Never on Linux, where every process has such a clock.
+pub fn process_cpu() -> Duration {
     let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
     // SAFETY: the kernel writes one `timespec`, which `time` owns.
     let rc = unsafe { libc::clock_gettime(libc::CLOCK_PROCESS_CPUTIME_ID, &raw mut time) };
