@@ -6,7 +6,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
 use std::task::Waker;
 
-use crossbeam::queue::{ArrayQueue, SegQueue};
+use crossbeam::channel;
+use crossbeam::queue::SegQueue;
 use parking_lot::{Mutex, RwLock};
 use smallvec::SmallVec;
 
@@ -74,6 +75,8 @@ pub struct Committed {
     pub op: Option<Arc<Op>>,
     /// Members that it was queued to.
     pub queued: u32,
+    /// Whether it was kept from everybody by the filter.
+    pub filtered: bool,
 }
 
 /// What the control loop must hear of.
@@ -175,7 +178,7 @@ pub struct Core<P> {
     peers: RwLock<BTreeMap<MemberId, Arc<Peer<P>>>>,
     inputs: SegQueue<Input>,
     inputs_len: AtomicUsize,
-    events: ArrayQueue<Event>,
+    events: (channel::Sender<Event>, channel::Receiver<Event>),
     ops: OpPool,
     space: Mutex<Vec<Waker>>,
     pub(super) pulls: Mutex<Pulls>,
@@ -193,7 +196,7 @@ impl<P> Core<P> {
             peers: RwLock::new(BTreeMap::new()),
             inputs: SegQueue::new(),
             inputs_len: AtomicUsize::new(0),
-            events: ArrayQueue::new(settings.event_queue.max(1)),
+            events: channel::bounded(settings.event_queue.max(1)),
             ops: OpPool::new(OPS_KEPT),
             space: Mutex::new(Vec::new()),
             pulls: Mutex::new(Pulls::default()),
@@ -273,14 +276,22 @@ impl<P> Core<P> {
 
     /// Tells the application; a full queue drops the event and counts it.
     pub fn tell(&self, event: Event) {
-        if self.events.push(event).is_err() {
+        if self.events.0.try_send(event).is_err() {
             bump(&self.counters.events_dropped);
         }
     }
 
-    /// The next event for the application.
-    pub fn next_event(&self) -> Option<Event> {
-        self.events.pop()
+    /// The next event for the application, waited for at most so long.
+    pub fn next_event(&self, timeout: Time) -> Option<Event> {
+        self.events.1.recv_timeout(timeout).ok()
+    }
+
+    /// Names of members, in view or gone since shortly.
+    pub fn names(&self) -> impl Fn(MemberId) -> String {
+        let peers = self.peers();
+        move |member| {
+            peers.iter().find(|p| p.id() == member).map_or_else(|| member.to_string(), |p| p.name().to_owned())
+        }
     }
 
     /// Counters and gauges.
@@ -337,7 +348,7 @@ impl<P> Core<P> {
             op.seal();
         }
         bump(&self.counters.commits);
-        commit.map(|commit| Committed { commit, op, queued })
+        commit.map(|commit| Committed { commit, op, queued, filtered: send == Send::Nobody })
     }
 
     /// Gives back an op whose outcome was read.

@@ -86,10 +86,8 @@ impl TimerTable {
     /// Call until `None`. A handler that sets a timer to `now` again is called again, so handlers must set
     /// later times than that.
     pub fn expire(&mut self, now: Time) -> Option<Timer> {
-        let (at, timer) = Timer::ALL
-            .into_iter()
-            .filter_map(|timer| Some((self.get(timer)?, timer)))
-            .min_by_key(|(at, _)| *at)?;
+        let (at, timer) =
+            Timer::ALL.into_iter().filter_map(|timer| Some((self.get(timer)?, timer))).min_by_key(|(at, _)| *at)?;
         (at <= now).then(|| {
             self.stop(timer);
             timer

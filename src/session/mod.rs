@@ -180,3 +180,5 @@ pub struct Merged { /// Anything in the record changed.
 /// What became of the session in a reader's eyes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MergedEvent { Created, Changed, Ended }
+impl std::fmt::Display for CommitError { fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result { write!(f, "{self:?}") } }
+impl std::error::Error for CommitError {}

@@ -1,0 +1,178 @@
+use std::collections::HashMap;
+
+use super::pool;
+use super::{Buf, Slice};
+
+#[test]
+fn empty_slice_allocates_nothing() {
+    let empty = Slice::empty();
+    assert_eq!(empty.as_bytes(), b"");
+    assert_eq!(empty.clone().allocated(), 0);
+    assert_eq!(Slice::copy_from(b"").allocated(), 0);
+    assert_eq!(Slice::from_vec(Vec::new()).allocated(), 0);
+    assert_eq!(Buf::new().freeze().allocated(), 0);
+}
+
+#[test]
+fn copy_is_exactly_sized_and_aligned() {
+    for len in [1, 15, 16, 17, 1000] {
+        let bytes: Vec<u8> = (0..len).map(|i| (i % 251) as u8).collect();
+        let slice = Slice::copy_from(&bytes);
+        assert_eq!(slice.as_bytes(), bytes);
+        assert_eq!(slice.allocated(), 16 + len);
+        assert_eq!(slice.as_ptr() as usize % 16, 0);
+    }
+}
+
+#[test]
+fn vector_is_taken_over_without_a_copy() {
+    let vec = b"a vector of the application".to_vec();
+    let address = vec.as_ptr();
+    let slice = Slice::from_vec(vec);
+    assert_eq!(slice.as_ptr(), address);
+    assert_eq!(&slice[2..8], b"vector");
+    let part = slice.slice(2..8);
+    drop(slice);
+    assert_eq!(part.as_bytes(), b"vector");
+}
+
+#[test]
+fn parts_share_the_allocation() {
+    let whole = Slice::copy_from(b"0123456789");
+    let part = whole.slice(2..7).slice(1..3);
+    assert_eq!(part.as_bytes(), b"34");
+    assert_eq!(part.as_ptr(), whole[3..].as_ptr());
+    assert_eq!(part.allocated(), whole.allocated());
+    assert_eq!(whole.slice(4..4).allocated(), 0);
+}
+
+#[test]
+#[should_panic(expected = "range 3..11 of a slice of 10 bytes")]
+fn part_beyond_the_end_panics() {
+    let _ = Slice::copy_from(b"0123456789").slice(3..11);
+}
+
+#[test]
+fn slices_compare_and_hash_as_bytes() {
+    let mut map = HashMap::new();
+    map.insert(Slice::copy_from(b"key"), 1);
+    assert_eq!(map.get(b"key".as_slice()), Some(&1));
+    assert!(Slice::copy_from(b"a") < Slice::from_vec(b"b".to_vec()));
+    assert_eq!(
+        format!("{:?}", Slice::copy_from(&[b'x'; 40])),
+        format!("b\"{}\"..40 bytes", "x".repeat(32))
+    );
+}
+
+#[test]
+fn buffer_grows_and_keeps_its_bytes() {
+    let mut buf = Buf::with_capacity(10);
+    let mut model = Vec::new();
+    for i in 0..200u16 {
+        let bytes = [i.to_le_bytes(); 8].concat();
+        buf.extend_from_slice(&bytes);
+        model.extend_from_slice(&bytes);
+    }
+    assert_eq!(buf.as_bytes(), model);
+    assert_eq!(buf.as_bytes().as_ptr() as usize % 16, 0);
+    buf.as_mut_bytes()[0] = 9;
+    model[0] = 9;
+    assert_eq!(buf.freeze().as_bytes(), model);
+}
+
+#[test]
+fn resize_zeroes_what_is_new_in_a_used_block() {
+    let mut buf = Buf::with_capacity(100);
+    buf.extend_from_slice(&[7; 100]);
+    buf.resize(3);
+    buf.resize(50);
+    assert_eq!(&buf.as_bytes()[..5], &[7, 7, 7, 0, 0]);
+    assert!(buf.as_bytes()[3..].iter().all(|b| *b == 0));
+}
+
+#[test]
+fn split_slices_live_beside_the_writer() {
+    let mut buf = Buf::with_capacity(64);
+    buf.extend_from_slice(b"firstsecond");
+    let first = buf.split_to(5);
+    buf.extend_from_slice(b" and more");
+    let second = buf.split_to(6);
+    buf.spare()[0] = b'!';
+    buf.advance(1);
+    assert_eq!(first.as_bytes(), b"first");
+    assert_eq!(second.as_bytes(), b"second");
+    assert_eq!(buf.as_bytes(), b" and more!");
+    assert_eq!(second.as_ptr(), first.as_ptr().wrapping_add(5));
+    buf.consume(5);
+    assert_eq!(buf.freeze().as_bytes(), b"more!");
+}
+
+#[test]
+fn block_is_reclaimed_only_when_nobody_reads_it() {
+    let mut buf = Buf::with_capacity(64);
+    let capacity = buf.capacity();
+    buf.extend_from_slice(b"frame-rest");
+    let frame = buf.split_to(6);
+    assert!(!buf.reclaim());
+    assert_eq!(buf.capacity(), capacity - 6);
+    drop(frame);
+    assert!(buf.reclaim());
+    assert_eq!(buf.capacity(), capacity);
+    assert_eq!(buf.as_bytes(), b"rest");
+}
+
+#[test]
+fn empty_buffer_is_never_reclaimed_but_grows() {
+    let mut buf = Buf::new();
+    assert!(!buf.reclaim());
+    assert_eq!((buf.capacity(), buf.spare().len()), (0, 0));
+    buf.extend_from_slice(b"x");
+    assert_eq!(buf.as_bytes(), b"x");
+}
+
+#[test]
+fn pool_keeps_a_bounded_number_of_blocks() {
+    // The class of 256 KiB: no other test uses it.
+    let class = pool::class_of(200 << 10).unwrap();
+    let (_, most) = pool::level(class);
+    let held: Vec<Buf> = (0..most + 3)
+        .map(|_| Buf::with_capacity(200 << 10))
+        .collect();
+    assert_eq!(pool::level(class).0, 0);
+    drop(held);
+    assert_eq!(pool::level(class), (most, most));
+    let again = Buf::with_capacity(200 << 10);
+    assert_eq!(pool::level(class).0, most - 1);
+    drop(again.freeze());
+}
+
+#[test]
+fn size_classes_cover_what_they_promise() {
+    for capacity in [0, 1, 496, 497, 1008, 1009, 4096, 65520, (256 << 10) - 16] {
+        let class = pool::class_of(capacity).unwrap();
+        assert!(pool::capacity(class) >= capacity);
+        assert!(class == 0 || pool::capacity(class - 1) < capacity);
+    }
+    assert_eq!(pool::class_of((256 << 10) - 15), None);
+    assert_eq!(pool::class_of(usize::MAX), None);
+    assert_eq!(Buf::exact(77).capacity(), 77);
+}
+
+#[test]
+fn slices_may_be_dropped_on_other_threads() {
+    let mut buf = Buf::with_capacity(1 << 10);
+    buf.resize(1 << 10);
+    let slices: Vec<Slice> = (0..4).map(|_| buf.split_to(256)).collect();
+    drop(buf);
+    std::thread::scope(|scope| {
+        for slice in slices {
+            scope.spawn(move || {
+                let copies: Vec<Slice> = (0..50).map(|i| slice.slice(i..256)).collect();
+                assert_eq!(
+                    copies.iter().map(|s| s.len()).sum::<usize>(),
+                    (207..=256).sum()
+                );
+            });
+        }
+    });
+}
