@@ -1,5 +1,7 @@
 //! Layered settings as an application meets them: precedence, origins, and all problems at once.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 

@@ -305,8 +305,7 @@ impl<P> Control<P> {
     /// Any frame of a member counts as life.
     fn hear(&mut self) {
         for peer in self.core.peers() {
-            let heard = peer.heard();
-            if heard > Time::ZERO {
+            if let Some(heard) = peer.take_heard() {
                 self.membership.handle_contact(heard, peer.id());
             }
         }
@@ -520,20 +519,21 @@ impl<P> Control<P> {
         }
         let mut more = false;
         let mut ended = Vec::new();
-        self.donations.retain_mut(|donation| match donation.step(&self.core, now, fx) {
-            Step::More => {
-                more = true;
-                true
+        let roster = self.core.roster();
+        let live = |peer: &Arc<Peer<P>>| roster.peers.iter().any(|p| Arc::ptr_eq(p, peer));
+        self.donations.retain_mut(|donation| {
+            // Live first: what is committed between a scan and the admission would reach the member by neither.
+            if !live(&donation.peer) {
+                return true;
             }
-            Step::Wait => true,
-            Step::Again => {
-                *donation = Donation::new(&self.core, Arc::clone(&donation.peer), donation.round);
-                true
+            let step = donation.step(&self.core, now, fx);
+            match step {
+                Step::More => more = true,
+                Step::Wait => {}
+                Step::Again => *donation = Donation::new(&self.core, Arc::clone(&donation.peer), donation.round),
+                Step::Done => ended.push(Arc::clone(&donation.peer)),
             }
-            Step::Done => {
-                ended.push(Arc::clone(&donation.peer));
-                false
-            }
+            step != Step::Done
         });
         for peer in ended {
             if peer.is_repairing() && !self.donations.iter().any(|d| d.peer.id() == peer.id()) {

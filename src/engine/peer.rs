@@ -171,8 +171,12 @@ impl<P> Peer<P> {
         self.heard.store(u64::try_from(now.as_nanos()).unwrap_or(u64::MAX), Ordering::Relaxed);
     }
 
-    pub(crate) fn heard(&self) -> Time {
-        Time::from_nanos(self.heard.load(Ordering::Relaxed))
+    /// When it was heard last, once: what was told already must not speak for a member that fell silent since.
+    pub(crate) fn take_heard(&self) -> Option<Time> {
+        match self.heard.swap(0, Ordering::Relaxed) {
+            0 => None,
+            nanos => Some(Time::from_nanos(nanos)),
+        }
     }
 
     /// Whether back-pressure was announced; `set` returns whether that changed.
