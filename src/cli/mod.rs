@@ -7,13 +7,14 @@
 pub mod alloc;
 mod bench;
 mod config;
+pub mod demo;
 mod flags;
 mod logger;
 mod node;
 pub mod output;
 mod ping;
 pub mod progress;
-// Slots: mod demo; #[cfg(feature = "sim")] mod sim;
+// Slots: #[cfg(feature = "sim")] mod sim;
 
 use std::process::ExitCode;
 
@@ -71,7 +72,13 @@ enum Command {
     /// One process of a benchmark, started by the others
     #[command(hide = true)]
     BenchProcess(bench::ProcessArgs),
-    // Slots: Demo(demo::DemoArgs), #[cfg(feature = "sim")] Sim(sim::SimArgs)
+    /// Play the story of a crash with three processes on this machine, and check every step
+    #[command(after_help = EXIT_CODES)]
+    Demo(demo::DemoArgs),
+    /// A node that a script drives over its standard input
+    #[command(hide = true)]
+    Member(demo::member::MemberArgs),
+    // Slots: #[cfg(feature = "sim")] Sim(sim::SimArgs)
 }
 
 impl Cli {
@@ -85,6 +92,8 @@ impl Cli {
                 args.json |= self.json;
                 bench::run(&args).map_err(Failure::from)
             }
+            Command::Demo(args) => demo::run(&args, &out),
+            Command::Member(args) => demo::member::run(&args),
             Command::BenchProcess(args) => bench::run_process(&args).map_err(Failure::from),
         }
     }
@@ -97,7 +106,8 @@ impl Command {
             Self::Node(args) => Some(&args.settings),
             Self::Ping(args) => Some(&args.settings),
             Self::Config(command) => command.settings(),
-            Self::Bench(_) | Self::BenchProcess(_) => None,
+            Self::Member(args) => Some(&args.settings),
+            Self::Bench(_) | Self::BenchProcess(_) | Self::Demo(_) => None,
         }
     }
 
@@ -116,6 +126,8 @@ pub enum Exit {
     Usage = 2,
     /// The node could not start: the address is taken, there is no multicast, …
     Start = 3,
+    /// A signal ended it before it was done.
+    Interrupted = 130,
 }
 
 const EXIT_CODES: &str = "\
@@ -124,7 +136,7 @@ Exit codes:
   1    the check or the run failed
   2    wrong flags or configuration; nothing was started
   3    the node could not start (address taken, no multicast, no thread)
-  130  ended at once by a second Ctrl-C";
+  130  interrupted before it was done; a node, by a second Ctrl-C";
 
 /// Why a command did not succeed.
 #[derive(Clone, PartialEq, Eq, Debug)]
