@@ -12,7 +12,9 @@ mod node;
 pub mod output;
 mod ping;
 pub mod progress;
-// Slots: mod demo; #[cfg(feature = "sim")] mod sim;
+#[cfg(feature = "sim")]
+mod sim;
+// Slots: mod demo;
 
 use std::process::ExitCode;
 
@@ -70,7 +72,11 @@ enum Command {
     /// One process of a benchmark, started by the others
     #[command(hide = true)]
     BenchProcess(bench::ProcessArgs),
-    // Slots: Demo(demo::DemoArgs), #[cfg(feature = "sim")] Sim(sim::SimArgs)
+    /// Run whole clusters in virtual time, one from each seed, and check what must hold
+    #[cfg(feature = "sim")]
+    #[command(after_help = EXIT_CODES)]
+    Sim(sim::SimArgs),
+    // Slots: Demo(demo::DemoArgs)
 }
 
 impl Cli {
@@ -84,6 +90,8 @@ impl Cli {
                 args.json |= self.json;
                 bench::run(&args).map_err(Failure::from)
             }
+            #[cfg(feature = "sim")]
+            Command::Sim(args) => sim::run(&args, &out),
             Command::BenchProcess(args) => bench::run_process(&args).map_err(Failure::from),
         }
     }
@@ -97,6 +105,8 @@ impl Command {
             Self::Ping(args) => Some(&args.settings),
             Self::Config(command) => command.settings(),
             Self::Bench(_) | Self::BenchProcess(_) => None,
+            #[cfg(feature = "sim")]
+            Self::Sim(_) => None,
         }
     }
 
