@@ -14,7 +14,9 @@ mod node;
 pub mod output;
 mod ping;
 pub mod progress;
-// Slots: #[cfg(feature = "sim")] mod sim;
+#[cfg(feature = "sim")]
+mod sim;
+// Slots: mod demo;
 
 use std::process::ExitCode;
 
@@ -72,13 +74,11 @@ enum Command {
     /// One process of a benchmark, started by the others
     #[command(hide = true)]
     BenchProcess(bench::ProcessArgs),
-    /// Play the story of a crash with three processes on this machine, and check every step
+    /// Run whole clusters in virtual time, one from each seed, and check what must hold
+    #[cfg(feature = "sim")]
     #[command(after_help = EXIT_CODES)]
-    Demo(demo::DemoArgs),
-    /// A node that a script drives over its standard input
-    #[command(hide = true)]
-    Member(demo::member::MemberArgs),
-    // Slots: #[cfg(feature = "sim")] Sim(sim::SimArgs)
+    Sim(sim::SimArgs),
+    // Slots: Demo(demo::DemoArgs)
 }
 
 impl Cli {
@@ -92,8 +92,8 @@ impl Cli {
                 args.json |= self.json;
                 bench::run(&args).map_err(Failure::from)
             }
-            Command::Demo(args) => demo::run(&args, &out),
-            Command::Member(args) => demo::member::run(&args),
+            #[cfg(feature = "sim")]
+            Command::Sim(args) => sim::run(&args, &out),
             Command::BenchProcess(args) => bench::run_process(&args).map_err(Failure::from),
         }
     }
@@ -106,8 +106,9 @@ impl Command {
             Self::Node(args) => Some(&args.settings),
             Self::Ping(args) => Some(&args.settings),
             Self::Config(command) => command.settings(),
-            Self::Member(args) => Some(&args.settings),
-            Self::Bench(_) | Self::BenchProcess(_) | Self::Demo(_) => None,
+            Self::Bench(_) | Self::BenchProcess(_) => None,
+            #[cfg(feature = "sim")]
+            Self::Sim(_) => None,
         }
     }
 
