@@ -120,6 +120,12 @@ impl NodeState {
         }
     }
 
+    /// Whether requests may end on a node in this state.
+    #[must_use]
+    pub fn serves(self) -> bool {
+        self == Self::Ready
+    }
+
     /// The lower-case word of the state.
     #[must_use]
     pub fn as_str(self) -> &'static str {

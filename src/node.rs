@@ -1,161 +1,361 @@
-//! CONTRACT (to be implemented): what an application holds. Everything here is thread-safe unless said.
+//! What an application holds: a node, its contexts, and the views of its members.
+//!
+//! Everything here is thread-safe unless said. A [`Node`] owns threads from [`Node::start`] until [`Node::close`] or the
+//! drop of its last clone; nothing runs before, so a host may fork first. After a fork the child gets errors, never a hang.
 
-use std::net::SocketAddr;
+mod request;
+
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::task::Waker;
 use std::time::Duration;
 
 use crate::buffer::Slice;
-use crate::config::Config;
+use crate::config::{Config, Filter};
 use crate::event::Event;
-use crate::id::{AckLevel, MemberId, NodeState, Version, ViewId};
-use crate::session::CommitError;
+use crate::id::{MemberId, NodeState, ViewId};
+use crate::runtime::{Shell, ShellError};
+use crate::session;
 use crate::stats::Stats;
 
-/// A running node; clones share it. The last drop closes it.
+pub use self::request::{EndError, Missing, Outcome, Request, Status, Ticket};
+pub use crate::proto::op::MissingReason;
+pub use crate::session::CommitError;
+
+/// A running node; clones share it. The drop of the last one closes it.
 #[derive(Clone, Debug)]
-pub struct Node { _p: () }
-impl Node {
-    /// Checks the configuration, binds, starts threads. Returns at once; the node serves when [`Node::wait_ready`] says so.
-    pub fn start(_config: Config) -> Result<Self, StartError> { todo!() }
-    pub fn wait_ready(&self, _timeout: Duration) -> Result<(), NotReady> { todo!() }
-    pub fn is_ready(&self) -> bool { todo!() }
-    pub fn id(&self) -> MemberId { todo!() }
-    pub fn name(&self) -> &str { todo!() }
-    /// Address that the receiver listens on.
-    pub fn addr(&self) -> SocketAddr { todo!() }
-    pub fn config(&self) -> &Config { todo!() }
-    pub fn view(&self) -> ViewSnapshot { todo!() }
-    /// Opens (or makes) a context.
-    pub fn context(&self, _name: &str) -> Result<Context, ContextError> { todo!() }
-    /// Next event, waiting at most `timeout`; `None` on timeout or after close.
-    pub fn next_event(&self, _timeout: Duration) -> Option<Event> { todo!() }
-    pub fn stats(&self) -> Stats { todo!() }
-    /// Waits until everything queued is acknowledged, or the timeout; true when empty.
-    pub fn drain(&self, _timeout: Duration) -> bool { todo!() }
-    /// Leaves on purpose: drains, tells the members, stops the threads.
-    pub fn leave(&self, _timeout: Duration) { todo!() }
-    /// Stops at once, as a crash would look except that sockets close.
-    pub fn close(&self) { todo!() }
-    /// Monotonic time since start, the one that the store's ages use.
-    pub fn now(&self) -> Duration { todo!() }
+pub struct Node {
+    inner: Arc<Inner>,
 }
 
-/// The members in view.
+#[derive(Debug)]
+pub(crate) struct Inner {
+    shell: Arc<Shell>,
+    filter: Filter,
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        self.shell.close();
+    }
+}
+
+impl Node {
+    /// Checks the configuration, binds, and starts the threads.
+    ///
+    /// Returns at once; the node serves when [`Node::wait_ready`] says so.
+    ///
+    /// # Errors
+    /// Every problem of the configuration at once, or what the system said to a socket or thread. Nothing runs then.
+    pub fn start(config: Config) -> Result<Self, StartError> {
+        if let Err(problems) = config.check() {
+            if let Some(bind) = insecure(&config) {
+                return Err(StartError::Insecure(bind));
+            }
+            return Err(StartError::Config(problems.iter().map(ToString::to_string).collect()));
+        }
+        let filter = Filter::compile(&config.filter).map_err(|e| StartError::Config(vec![e.to_string()]))?;
+        let shell = Shell::start(config)?;
+        Ok(Self { inner: Arc::new(Inner { shell, filter }) })
+    }
+
+    /// Waits until the node holds all state and serves.
+    ///
+    /// # Errors
+    /// The timeout passed, or the node closed; it names what is waited for. Waiting again is fine.
+    pub fn wait_ready(&self, timeout: Duration) -> Result<(), NotReady> {
+        if self.inner.shell.is_forked() {
+            return Err(NotReady(String::from("nothing: the process forked after the start")));
+        }
+        self.inner.shell.wait_ready(timeout).map_err(NotReady)
+    }
+
+    /// Whether the node holds all state and serves.
+    #[must_use]
+    pub fn is_ready(&self) -> bool {
+        self.inner.shell.core.state() == NodeState::Ready && !self.inner.shell.is_closed()
+    }
+
+    /// This incarnation's id.
+    #[must_use]
+    pub fn id(&self) -> MemberId {
+        self.inner.shell.core.identity().member
+    }
+
+    /// This node's name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.inner.shell.core.identity().name
+    }
+
+    /// Address that the receiver listens on and advertises.
+    #[must_use]
+    pub fn addr(&self) -> SocketAddr {
+        self.inner.shell.core.identity().addr
+    }
+
+    /// What it was started with.
+    #[must_use]
+    pub fn config(&self) -> &Config {
+        &self.inner.shell.config
+    }
+
+    /// The members in view now.
+    #[must_use]
+    pub fn view(&self) -> ViewSnapshot {
+        let core = &self.inner.shell.core;
+        let roster = core.roster();
+        let me = core.identity();
+        let mut members = vec![MemberInfo {
+            id: me.member,
+            name: me.name.clone(),
+            addr: me.addr,
+            state: core.state(),
+            suspect: false,
+            repairing: false,
+        }];
+        members.extend(roster.peers.iter().map(|peer| MemberInfo {
+            id: peer.id(),
+            name: peer.name().to_owned(),
+            addr: peer.addr(),
+            state: peer.state(),
+            suspect: roster.view.get(peer.id()).is_some_and(|m| m.suspect),
+            repairing: peer.is_repairing(),
+        }));
+        ViewSnapshot { id: roster.view.id, members }
+    }
+
+    /// Opens a context, or makes it.
+    ///
+    /// # Errors
+    /// There are too many contexts, or the name is too long; nothing changed.
+    pub fn context(&self, name: &str) -> Result<Context, ContextError> {
+        let context = self.inner.shell.core.store().context(name.as_bytes()).map_err(|e| match e {
+            session::StoreError::TooManyContexts(n) => ContextError::TooMany(n),
+            session::StoreError::NameTooLong(n) => ContextError::NameTooLong(n),
+        })?;
+        Ok(Context { inner: Arc::clone(&self.inner), context, name: Arc::from(name) })
+    }
+
+    /// The next event, waiting at most `timeout`; `None` on timeout.
+    #[must_use]
+    pub fn next_event(&self, timeout: Duration) -> Option<Event> {
+        self.inner.shell.core.next_event(timeout)
+    }
+
+    /// Counters and gauges.
+    #[must_use]
+    pub fn stats(&self) -> Stats {
+        self.inner.shell.core.stats()
+    }
+
+    /// Waits until everything queued is acknowledged; false when the timeout passed first.
+    #[must_use]
+    pub fn drain(&self, timeout: Duration) -> bool {
+        !self.inner.shell.is_forked() && self.inner.shell.drain(timeout)
+    }
+
+    /// Whether a member's queue is above high water. [`Request::end`] waits then; who must not, because it uses tickets,
+    /// writes no more until [`Node::on_space`] calls.
+    #[must_use]
+    pub fn is_pressed(&self) -> bool {
+        self.inner.shell.core.is_pressed()
+    }
+
+    /// Wakes `waker` once when queues have space again. Ask [`Node::is_pressed`] after this: space may have come before.
+    pub fn on_space(&self, waker: Waker) {
+        self.inner.shell.core.wake_on_space(waker);
+    }
+
+    /// Leaves on purpose: drains at most `timeout`, tells the members, stops the threads. Calls after it find the node
+    /// closed.
+    pub fn leave(&self, timeout: Duration) {
+        if !self.inner.shell.is_forked() {
+            self.inner.shell.leave(timeout);
+        }
+    }
+
+    /// Stops at once; members see closed sockets, as in a crash.
+    pub fn close(&self) {
+        self.inner.shell.close();
+    }
+
+    /// Monotonic time since the start, by which the store's ages go.
+    #[must_use]
+    pub fn now(&self) -> Duration {
+        self.inner.shell.now()
+    }
+}
+
+fn insecure(config: &Config) -> Option<IpAddr> {
+    (!config.bind.is_loopback() && !config.insecure_plaintext).then_some(config.bind)
+}
+
+/// The members in view at one moment.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ViewSnapshot { pub id: ViewId, /// This node first, then the others by member id.
-    pub members: Vec<MemberInfo> }
-/// One member.
+pub struct ViewSnapshot {
+    /// Rises with each change of the view.
+    pub id: ViewId,
+    /// This node first, then the others by member id.
+    pub members: Vec<MemberInfo>,
+}
+
+/// One member in view.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct MemberInfo { pub id: MemberId, pub name: String, pub addr: SocketAddr, pub state: NodeState, pub suspect: bool, pub repairing: bool }
+pub struct MemberInfo {
+    /// Its incarnation.
+    pub id: MemberId,
+    /// Its name.
+    pub name: String,
+    /// Address that it listens on.
+    pub addr: SocketAddr,
+    /// What it said of itself last.
+    pub state: NodeState,
+    /// Whether it is being verified.
+    pub suspect: bool,
+    /// Whether it is being brought up to date.
+    pub repairing: bool,
+}
 
 /// One web application's sessions on this node.
 #[derive(Clone, Debug)]
-pub struct Context { _p: () }
+pub struct Context {
+    inner: Arc<Inner>,
+    context: Arc<session::Context>,
+    name: Arc<str>,
+}
+
 impl Context {
-    pub fn name(&self) -> &str { todo!() }
-    pub fn sessions(&self) -> usize { todo!() }
-    /// One attribute, without a request and without moving the idle timer.
-    pub fn get(&self, _id: &[u8], _name: &[u8]) -> Option<Slice> { todo!() }
-    /// Starts a request on the session named `id`, if any: `exists` tells.
-    pub fn begin(&self, _id: &[u8]) -> Request { todo!() }
-    /// Starts a request that makes a new session under `id` (beside nothing: use when `begin` found none).
-    pub fn create(&self, _id: &[u8]) -> Request { todo!() }
+    /// Its name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Live sessions held.
+    #[must_use]
+    pub fn sessions(&self) -> usize {
+        self.context.sessions()
+    }
+
+    /// One attribute, without a request, without a copy, and without moving the idle timer.
+    #[must_use]
+    pub fn get(&self, id: &[u8], name: &[u8]) -> Option<Slice> {
+        self.context.read(id, name, self.inner.shell.now()).map(|(_, value)| value)
+    }
+
+    /// Starts a request on the session that `id` leads to; [`Request::exists`] tells whether there is one.
+    #[must_use]
+    pub fn begin(&self, id: &[u8]) -> Request {
+        Request::begin(self, id)
+    }
+
+    /// Starts a request that makes a session under `id`, where there is none; else it is like [`Context::begin`].
+    #[must_use]
+    pub fn create(&self, id: &[u8]) -> Request {
+        let mut request = Request::begin(self, id);
+        request.create();
+        request
+    }
 }
 
-/// One request's work on one session. Not `Sync`; one thread at a time. Dropping it without `end` discards it.
-#[derive(Debug)]
-pub struct Request { _p: () }
-impl Request {
-    pub fn id(&self) -> &[u8] { todo!() }
-    pub fn exists(&self) -> bool { todo!() }
-    pub fn is_new(&self) -> bool { todo!() }
-    /// Makes the session when there is none.
-    pub fn create(&mut self) { todo!() }
-    /// An attribute, this request's own writes included; borrowed, no copy.
-    pub fn get(&self, _name: &[u8]) -> Option<&[u8]> { todo!() }
-    /// Names with version of what was read at begin (`Version::ZERO` for own writes), own writes included.
-    pub fn attributes(&self) -> Vec<(&[u8], Version, &[u8])> { todo!() }
-    /// Version of an attribute as read at begin.
-    pub fn version(&self, _name: &[u8]) -> Option<Version> { todo!() }
-    pub fn remaining_idle(&self) -> Option<Duration> { todo!() }
-    pub fn max_idle(&self) -> Option<Duration> { todo!() }
-    /// Copies the value once.
-    pub fn set(&mut self, _name: &[u8], _value: &[u8]) { todo!() }
-    /// Takes the value over without a copy.
-    pub fn set_owned(&mut self, _name: &[u8], _value: Vec<u8>) { todo!() }
-    pub fn remove(&mut self, _name: &[u8]) { todo!() }
-    /// The whole session as the application holds it: sends only what differs from what was read at begin.
-    pub fn replace_all<'a>(&mut self, _attrs: impl IntoIterator<Item = (&'a [u8], &'a [u8])>) { todo!() }
-    pub fn touch(&mut self) { todo!() }
-    pub fn invalidate(&mut self) { todo!() }
-    pub fn change_id(&mut self, _new_id: &[u8]) { todo!() }
-    pub fn set_max_idle(&mut self, _idle: Duration) { todo!() }
-    /// Ends the request: filter, commit, replicate as the mode says, wait as the mode says.
-    pub fn end(self, _uri: &str) -> Result<Outcome, EndError> { todo!() }
-    /// The same without waiting, whatever the mode: the ticket tells when copies exist.
-    pub fn end_with_ticket(self, _uri: &str) -> Result<Ticket, EndError> { todo!() }
-}
-
-/// Replication under way. Dropping it does not cancel anything.
-#[derive(Debug)]
-pub struct Ticket { _p: () }
-impl Ticket {
-    pub fn is_done(&self) -> bool { todo!() }
-    /// Waits at most `timeout`; what is missing then is named in the outcome, the change stays queued.
-    pub fn wait(self, _timeout: Duration) -> Outcome { todo!() }
-    /// The outcome as of now.
-    pub fn outcome(&self) -> Outcome { todo!() }
-    /// Wakes `waker` when done (at once if it is).
-    pub fn on_done(&self, _waker: std::task::Waker) { todo!() }
-}
-
-/// What became of a request's change.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Outcome { pub status: Status, /// Version of the change, `Version::ZERO` where there is none.
-    pub version: Version, /// Copies that exist as the ack level asks, this node's included.
-    pub copies: u32, /// Who was in view and has no copy, and why.
-    pub missing: Vec<Missing> }
-impl Outcome { /// Whether nobody is missing and the session had not ended.
-    pub fn is_complete(&self) -> bool { todo!() } }
-/// How a request ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Status { /// Replicated, or under way in asynchronous mode.
-    Replicated, /// Queued to `n` members (asynchronous mode).
-    Queued(u32), /// Nothing changed, or nothing to announce.
-    Unchanged, /// The URI is filtered: changed here, sent to nobody.
-    Filtered, /// The session had ended elsewhere; nothing was written.
-    Ended }
-/// A member without a copy.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Missing { pub member: MemberId, pub name: String, pub reason: MissingReason }
-/// Why a member has no copy.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum MissingReason { /// No acknowledgement in time; the change stays queued.
-    Timeout, /// It went down or left.
-    Down, /// Its queue was over the cap; it is being repaired.
-    Repair, /// It is still joining.
-    Joining, /// It holds the session only in part and has asked for the rest.
-    Partial, /// It refused the frame (too large, or full).
-    Refused }
-
-/// Why a request could not end; nothing changed.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum EndError { /// Too large or full.
-    Commit(CommitError), /// `set` on a session that does not exist and was not created.
-    NoSession, /// The node is not ready or has closed.
-    NotServing, /// The process forked after the start.
-    Forked }
 /// Why a node did not start.
 #[derive(Debug)]
 #[non_exhaustive]
-pub enum StartError { Config(Vec<String>), Bind(SocketAddr, std::io::Error), Multicast(String, std::io::Error), Insecure(std::net::IpAddr), Thread(std::io::Error) }
+pub enum StartError {
+    /// Every problem of the configuration.
+    Config(Vec<String>),
+    /// An address off loopback without a credential.
+    Insecure(IpAddr),
+    /// The receiver's address could not be bound.
+    Bind(SocketAddr, std::io::Error),
+    /// The group could not be joined: group and interface.
+    Multicast(String, std::io::Error),
+    /// The system gave no thread, poll or randomness.
+    System(std::io::Error),
+}
+
+impl From<ShellError> for StartError {
+    fn from(e: ShellError) -> Self {
+        match e {
+            ShellError::Bind(addr, e) => Self::Bind(addr, e),
+            ShellError::Multicast(what, e) => Self::Multicast(what, e),
+            ShellError::Thread(e) => Self::System(e),
+            ShellError::Random(e) => Self::System(std::io::Error::other(e)),
+        }
+    }
+}
+
+impl fmt::Display for StartError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Config(problems) => {
+                write!(f, "the configuration has {} problem(s)", problems.len())?;
+                for problem in problems {
+                    write!(f, "\n  {problem}")?;
+                }
+                Ok(())
+            }
+            Self::Insecure(bind) => write!(
+                f,
+                "refusing to listen on {bind}: sessions would travel in plaintext, and whoever reaches the port could read \
+                 and write them. Remedies: bind a loopback address; wait for cluster keys (not in this version); or, on a \
+                 wire that you trust, say `insecure_plaintext = true` (`--insecure-plaintext`)"
+            ),
+            Self::Bind(addr, e) => write!(
+                f,
+                "cannot listen on {addr}: {e}. Remedies: another `port` (0 draws a free one), a larger `auto_bind`, or an \
+                 address of this machine as `bind`"
+            ),
+            Self::Multicast(what, e) => write!(
+                f,
+                "cannot join multicast {what}: {e}. `ip route get <group>` shows the route, `ip maddr show` the groups; \
+                 `interface` names the address of the interface to use"
+            ),
+            Self::System(e) => write!(f, "the system refused a thread, a poll or randomness: {e}"),
+        }
+    }
+}
+
+impl std::error::Error for StartError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Bind(_, e) | Self::Multicast(_, e) | Self::System(e) => Some(e),
+            Self::Config(_) | Self::Insecure(_) => None,
+        }
+    }
+}
+
 /// The node did not become ready in time; what it waits for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NotReady(pub String);
-/// Why a context was refused.
+
+impl fmt::Display for NotReady {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "not ready yet: waiting for {}", self.0)
+    }
+}
+
+impl std::error::Error for NotReady {}
+
+/// Why a context was refused; nothing changed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum ContextError { TooMany(usize), NameTooLong(usize) }
+pub enum ContextError {
+    /// So many exist already.
+    TooMany(usize),
+    /// The longest name, in bytes.
+    NameTooLong(usize),
+}
+
+impl fmt::Display for ContextError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::TooMany(n) => write!(f, "{n} contexts exist, no more are allowed"),
+            Self::NameTooLong(n) => write!(f, "the context's name is longer than {n} bytes"),
+        }
+    }
+}
+
+impl std::error::Error for ContextError {}

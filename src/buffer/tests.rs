@@ -151,7 +151,7 @@ fn slices_may_be_dropped_on_other_threads() {
                 let copies: Vec<Slice> = (0..50).map(|i| slice.slice(i..256)).collect();
                 assert_eq!(
                     copies.iter().map(|s| s.len()).sum::<usize>(),
-                    (207..=256).sum()
+                    (207..=256).sum::<usize>()
                 );
             });
         }

@@ -1,7 +1,25 @@
 //! Everything that can be set, with defaults, presets and the one place that checks it.
+//!
+//! [`Config`] is plain data; [`Config::check`] holds every rule between its fields. [`KEYS`] is the one table
+//! of settings, from which TOML keys, environment variables, flags and `config dump` come; [`Layers`] loads
+//! them on top of each other and knows where each value came from. [`Filter`] is the compiled URI filter.
+//! Nothing here opens a socket or reads the process's environment.
+
+mod check;
+mod filter;
+mod keys;
+mod layers;
+mod toml;
+mod value;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddrV4};
 use std::time::Duration;
+
+pub use check::{Problem, Severity};
+pub use filter::{Filter, FilterError};
+pub use keys::{ENV_PREFIX, KEYS, Key};
+pub use layers::{Layers, Loaded, Origin};
+pub use value::{Shape, parse_duration, parse_size, show_duration, show_size};
 
 use crate::id::AckLevel;
 
@@ -93,7 +111,17 @@ pub struct Config {
 }
 
 impl Default for Config {
+    /// [`Config::lan`].
     fn default() -> Self {
+        Self::lan()
+    }
+}
+
+impl Config {
+    /// A local network of a few dozen members: a crashed member is noticed at once by its sockets, a silent
+    /// one after a second.
+    #[must_use]
+    pub fn lan() -> Self {
         Self {
             name: String::from("node"),
             cluster: String::from("hotspare"),
@@ -132,9 +160,45 @@ impl Default for Config {
             session_events: true,
         }
     }
-}
 
-impl Config {
+    /// Tests and demonstrations on one machine: any free port, pings that never leave the host, short periods.
+    #[must_use]
+    pub fn loopback() -> Self {
+        Self {
+            port: 0,
+            auto_bind: 0,
+            interface: Some(Ipv4Addr::LOCALHOST),
+            multicast_ttl: 0,
+            frequency: Duration::from_millis(50),
+            drop_time: Duration::from_millis(500),
+            verify_timeout: Duration::from_millis(250),
+            ack_timeout: Duration::from_secs(5),
+            workers: 1,
+            state_transfer_timeout: Duration::from_secs(10),
+            idle_grace: Duration::from_secs(1),
+            touch_interval: Duration::from_millis(100),
+            ..Self::lan()
+        }
+    }
+
+    /// The numbers of `SimpleTcpCluster`, for sites that are used to them: what an imported `server.xml`
+    /// starts from.
+    #[must_use]
+    pub fn tomcat() -> Self {
+        Self {
+            port: 4000,
+            multicast: SocketAddrV4::new(Ipv4Addr::new(228, 0, 0, 4), 45_564),
+            frequency: Duration::from_millis(500),
+            drop_time: Duration::from_millis(3000),
+            verify_timeout: Duration::from_millis(1000),
+            workers: 6,
+            // `expireTolerance` and `updateActiveInterval` of its DeltaManager.
+            idle_grace: Duration::from_secs(300),
+            touch_interval: Duration::from_secs(60),
+            ..Self::lan()
+        }
+    }
+
     /// Lanes to each member: one in `synchronous` mode, else `lanes`, else as many as workers.
     #[must_use]
     pub fn lane_count(&self) -> usize {

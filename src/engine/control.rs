@@ -1,0 +1,613 @@
+//! The one owner of membership, join, donation, repair, pulls and expiry: what the control loop drives.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+
+use super::core::{Core, Effects, Input};
+use super::donor::{Donation, Step};
+use super::join::{Join, Known, Verdict};
+use super::peer::{LaneRef, Peer, Roster};
+use super::pull::{PULL_INTERVAL, Turn};
+use crate::event::{Event, ReadyReason};
+use crate::id::{MemberId, NodeState, Time};
+use crate::proto::backoff::Backoff;
+use crate::proto::membership::{Membership, MembershipAction, PingVerdict, Settings as MembershipSettings};
+use crate::stats::{add, bump};
+use crate::wire::{self, Control as Message};
+
+/// How soon a donation that waits for room looks again.
+const DONATION_INTERVAL: Time = Time::from_millis(1);
+/// Records that one sweep looks at.
+const SWEEP_TURN: usize = 4096;
+/// How often expiry is looked at when something is due.
+const SWEEP_INTERVAL: Time = Time::from_millis(50);
+/// First and longest wait before a lane is dialled again.
+const REDIAL: (Time, Time) = (Time::from_millis(20), Time::from_secs(2));
+
+/// What the control loop is made with.
+#[derive(Clone, Debug)]
+pub struct ControlSettings {
+    /// Period of the pings.
+    pub frequency: Time,
+    /// Silence that makes a suspect.
+    pub drop_time: Time,
+    /// How long one echo may take.
+    pub verify_timeout: Time,
+    /// How long a joiner waits for state.
+    pub state_transfer_timeout: Time,
+    /// Longest tolerated partition.
+    pub partition_max: Time,
+    /// Members at most.
+    pub members_max: usize,
+    /// Seeds back-off jitter.
+    pub seed: u64,
+}
+
+/// What the shell must do.
+#[derive(Debug)]
+pub enum Action<P> {
+    /// Multicast these bytes.
+    Ping([u8; wire::PING_LEN]),
+    /// Connect a lane and hand it to an `Outlet`.
+    Dial(LaneRef<P>),
+    /// Verify a member by a `Probe`, within the time given.
+    Probe {
+        /// Who.
+        member: MemberId,
+        /// Where.
+        addr: SocketAddr,
+        /// Token to give back.
+        token: u64,
+        /// How long it may take.
+        within: Time,
+    },
+    /// Close everything with this member.
+    Close(Arc<Peer<P>>),
+}
+
+/// Makes what the shell keeps for a lane.
+pub type MakePort<P> = Box<dyn FnMut(MemberId, usize) -> P + Send>;
+
+#[derive(Clone, Copy, Debug)]
+enum Dialling {
+    /// The shell was told to connect.
+    Under,
+    /// The handshake is complete.
+    Open,
+    /// To be dialled again then.
+    At(Time),
+    /// Membership says when.
+    Idle,
+}
+
+#[derive(Debug)]
+struct LaneControl {
+    phase: Dialling,
+    backoff: Backoff,
+}
+
+/// The control part of a node. Not shared: the control loop owns it.
+pub struct Control<P> {
+    core: Arc<Core<P>>,
+    settings: ControlSettings,
+    membership: Membership,
+    join: Option<Join>,
+    donations: Vec<Donation<P>>,
+    lanes: BTreeMap<(MemberId, usize), LaneControl>,
+    /// Members that went down and have not come back, and since when: the view is not whole.
+    lost: BTreeMap<MemberId, Time>,
+    /// Since when every known member is in view and repaired.
+    whole_since: Option<Time>,
+    actions: VecDeque<Action<P>>,
+    make_port: MakePort<P>,
+    rng: fastrand::Rng,
+    next_sweep: Time,
+    next_pull: Time,
+    next_donation: Option<Time>,
+    roster_dirty: bool,
+}
+
+impl<P> fmt::Debug for Control<P> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Control").field("membership", &self.membership).finish_non_exhaustive()
+    }
+}
+
+impl<P> Control<P> {
+    /// The control part of a joining node.
+    pub fn new(core: Arc<Core<P>>, settings: ControlSettings, make_port: MakePort<P>, now: Time) -> Self {
+        let me = core.identity().clone();
+        let membership = Membership::new(
+            MembershipSettings {
+                me: me.member,
+                cluster: me.cluster,
+                name: me.name,
+                route: String::new(),
+                addr: me.addr,
+                frequency: settings.frequency,
+                drop_time: settings.drop_time,
+                verify_timeout: settings.verify_timeout,
+                members_max: settings.members_max,
+            },
+            settings.seed,
+            now,
+        );
+        let join = Join::new(me.member, settings.frequency, settings.state_transfer_timeout, now);
+        Self {
+            rng: fastrand::Rng::with_seed(settings.seed ^ 0x5eed),
+            core,
+            settings,
+            membership,
+            join: Some(join),
+            donations: Vec::new(),
+            lanes: BTreeMap::new(),
+            lost: BTreeMap::new(),
+            whole_since: Some(now),
+            actions: VecDeque::new(),
+            make_port,
+            next_sweep: now,
+            next_pull: now,
+            next_donation: None,
+            roster_dirty: true,
+        }
+    }
+
+    /// The shared part.
+    pub fn core(&self) -> &Arc<Core<P>> {
+        &self.core
+    }
+
+    /// What this node says of itself.
+    pub fn state(&self) -> NodeState {
+        self.membership.state()
+    }
+
+    /// What a joining node waits for, in words.
+    pub fn waiting_for(&self) -> Option<String> {
+        let known = self.known();
+        self.join.as_ref().map(|j| j.waiting_for(&known))
+    }
+
+    /// Leaves on purpose: members are told, nobody dials this node any more.
+    pub fn leave(&mut self, now: Time, fx: &mut Effects<P>) {
+        self.join = None;
+        self.set_state(NodeState::Leaving, now, fx);
+        self.settle(now, fx);
+    }
+
+    /// Reads what came in.
+    pub fn handle_inputs(&mut self, now: Time, fx: &mut Effects<P>) {
+        while let Some(input) = self.core.next_input() {
+            self.handle(input, now, fx);
+            self.settle(now, fx);
+        }
+    }
+
+    /// Does what is due.
+    pub fn handle_timeout(&mut self, now: Time, fx: &mut Effects<P>) {
+        self.hear();
+        self.membership.handle_timeout(now);
+        self.settle(now, fx);
+        self.redial(now);
+        self.donate(now, fx);
+        self.pull(now, fx);
+        self.sweep(now, fx);
+        self.settle(now, fx);
+    }
+
+    /// When [`Control::handle_timeout`] has something to do next.
+    pub fn poll_timeout(&self) -> Option<Time> {
+        let mut next = self.membership.poll_timeout();
+        let mut earlier = |t: Time| next = Some(next.map_or(t, |n| n.min(t)));
+        for lane in self.lanes.values() {
+            if let Dialling::At(t) = lane.phase {
+                earlier(t);
+            }
+        }
+        if let Some(t) = self.next_donation {
+            earlier(t);
+        }
+        if !self.core.pulls.lock().is_empty() {
+            earlier(self.next_pull);
+        }
+        for context in self.core.store().contexts() {
+            if let Some(due) = context.next_due() {
+                earlier(due.max(self.next_sweep));
+            }
+        }
+        if let Some(join) = &self.join {
+            if let Verdict::Wait(t) = join.verdict(&self.known(), Time::ZERO) {
+                earlier(t);
+            }
+        }
+        next
+    }
+
+    /// What to do next.
+    pub fn poll_action(&mut self) -> Option<Action<P>> {
+        self.actions.pop_front()
+    }
+
+    fn handle(&mut self, input: Input, now: Time, fx: &mut Effects<P>) {
+        match input {
+            Input::Ping(ping, from) => self.handle_ping(&ping, from, now),
+            Input::Hello { member, name, addr, state } => {
+                self.membership.handle_hello(now, member, &name, addr, state);
+            }
+            Input::LaneOpen { member, name, state, lane } => {
+                if let Some(control) = self.lanes.get_mut(&(member, lane)) {
+                    control.phase = Dialling::Open;
+                    control.backoff.reset();
+                    self.membership.handle_admitted(now, member, &name, state);
+                    self.tell_state(member, lane, fx);
+                }
+            }
+            Input::LaneLost { member, lane, opened } => self.handle_lane_lost(member, lane, opened, now),
+            Input::InletLost(member) => self.membership.handle_lost(now, member),
+            Input::Verified { member, token, ok } => self.membership.handle_verified(now, member, token, ok),
+            Input::StateRequest(member, round) => {
+                if let Some(peer) = self.core.peer(member) {
+                    // A second request of the same member is of a later round: only that one matters.
+                    self.donations.retain(|d| d.peer.id() != member || d.round == 0);
+                    self.donations.push(Donation::new(&self.core, peer, round));
+                    self.next_donation = Some(now);
+                }
+            }
+            Input::StateDone { member, round, lanes } => {
+                if let Some(join) = &mut self.join {
+                    join.done(member, round, lanes);
+                }
+            }
+            Input::Status(member, state) => {
+                if let Some(peer) = self.core.peer(member) {
+                    peer.set_state(state);
+                }
+                self.membership.handle_status(now, member, state);
+                self.roster_dirty = true;
+            }
+            Input::Overflow(member) => {
+                if let Some(peer) = self.core.peer(member) {
+                    self.repair(&peer, now);
+                }
+            }
+        }
+    }
+
+    fn handle_ping(&mut self, ping: &wire::Ping, from: IpAddr, now: Time) {
+        match self.membership.handle_ping(now, ping, from) {
+            PingVerdict::Foreign => bump(&self.core.counters.foreign_pings),
+            PingVerdict::Fresh => bump(&self.core.counters.pings_received),
+            PingVerdict::Own | PingVerdict::Stale => {}
+        }
+    }
+
+    fn handle_lane_lost(&mut self, member: MemberId, lane: usize, opened: bool, now: Time) {
+        let in_view = self.in_view(member);
+        let Some(control) = self.lanes.get_mut(&(member, lane)) else { return };
+        if in_view {
+            control.phase = Dialling::At(now + control.backoff.fail(&mut self.rng));
+        } else {
+            control.phase = Dialling::Idle;
+        }
+        if opened {
+            self.membership.handle_lost(now, member);
+        } else {
+            self.membership.handle_dial_failed(now, member);
+        }
+    }
+
+    fn in_view(&self, member: MemberId) -> bool {
+        self.membership.view().members.iter().any(|m| m.id == member)
+    }
+
+    /// Any frame of a member counts as life.
+    fn hear(&mut self) {
+        for peer in self.core.peers() {
+            if let Some(heard) = peer.take_heard() {
+                self.membership.handle_contact(heard, peer.id());
+            }
+        }
+    }
+
+    /// Carries out what membership decided, and what follows from it for join and roster.
+    fn settle(&mut self, now: Time, fx: &mut Effects<P>) {
+        loop {
+            while let Some(action) = self.membership.poll_action() {
+                self.carry_out(action, now, fx);
+            }
+            if std::mem::take(&mut self.roster_dirty) {
+                self.publish();
+            }
+            if !self.consider_join(now, fx) {
+                return;
+            }
+        }
+    }
+
+    fn carry_out(&mut self, action: MembershipAction, now: Time, fx: &mut Effects<P>) {
+        match action {
+            MembershipAction::Ping(ping) => {
+                bump(&self.core.counters.pings_sent);
+                self.actions.push_back(Action::Ping(wire::encode_ping(&ping)));
+            }
+            MembershipAction::Dial { member, addr, name } => self.dial(member, addr, name),
+            MembershipAction::Verify { member, addr, token } => {
+                self.actions.push_back(Action::Probe { member, addr, token, within: self.settings.verify_timeout });
+            }
+            MembershipAction::Up { member } => self.up(member, now),
+            MembershipAction::Suspect { member } => {
+                self.roster_dirty = true;
+                let name = self.name_of(member);
+                self.core.tell(Event::MemberSuspect(member, name));
+            }
+            MembershipAction::Alive { member } => {
+                self.roster_dirty = true;
+                let name = self.name_of(member);
+                self.core.tell(Event::MemberAlive(member, name));
+                // It answers: its lost lanes need not wait for their back-off.
+                for (_, lane) in self.lanes.range_mut((member, 0)..=(member, usize::MAX)) {
+                    if matches!(lane.phase, Dialling::At(_)) {
+                        lane.phase = Dialling::At(now);
+                    }
+                }
+            }
+            MembershipAction::Down { member } => {
+                self.lost.insert(member, now);
+                self.removed(member, now, fx, Event::MemberDown);
+            }
+            MembershipAction::Left { member } => self.removed(member, now, fx, Event::MemberLeft),
+            MembershipAction::Forget { member } => self.drop_peer(member, fx),
+        }
+    }
+
+    fn name_of(&self, member: MemberId) -> String {
+        self.core.peer(member).map_or_else(|| member.to_string(), |p| p.name().to_owned())
+    }
+
+    fn dial(&mut self, member: MemberId, addr: SocketAddr, name: String) {
+        let peer = match self.core.peer(member) {
+            Some(peer) if peer.addr() == addr => peer,
+            Some(_) | None => {
+                let make_port = &mut self.make_port;
+                let lanes = self.core.settings().lanes;
+                let peer = Arc::new(Peer::new(member, name, addr, lanes, |lane| make_port(member, lane)));
+                for lane in 0..lanes.max(1) {
+                    let backoff = Backoff::new(REDIAL.0, REDIAL.1);
+                    self.lanes.insert((member, lane), LaneControl { phase: Dialling::Idle, backoff });
+                }
+                self.core.add_peer(Arc::clone(&peer));
+                peer
+            }
+        };
+        for lane in 0..peer.lanes().len() {
+            let Some(control) = self.lanes.get_mut(&(member, lane)) else { continue };
+            if matches!(control.phase, Dialling::Idle | Dialling::At(_)) {
+                control.phase = Dialling::Under;
+                self.actions.push_back(Action::Dial(LaneRef { peer: Arc::clone(&peer), lane }));
+            }
+        }
+    }
+
+    fn redial(&mut self, now: Time) {
+        for ((member, lane), control) in &mut self.lanes {
+            let Dialling::At(due) = control.phase else { continue };
+            if due > now {
+                continue;
+            }
+            if let Some(peer) = self.core.peer(*member) {
+                control.phase = Dialling::Under;
+                self.actions.push_back(Action::Dial(LaneRef { peer, lane: *lane }));
+            }
+        }
+    }
+
+    fn up(&mut self, member: MemberId, now: Time) {
+        let was_lost = self.lost.remove(&member).is_some();
+        self.publish();
+        self.roster_dirty = false;
+        let Some(peer) = self.core.peer(member) else { return };
+        self.core.tell(Event::MemberUp(member, peer.name().to_owned(), self.membership.view().id));
+        // A member that is ready before this node knew it did not get its state through a join that this node saw:
+        // it may lack what is here, and both sides send everything. So it is after a partition.
+        if peer.state() == NodeState::Ready && (self.join.is_none() || was_lost) {
+            self.repair(&peer, now);
+        }
+        self.judge_whole(now);
+    }
+
+    fn removed(&mut self, member: MemberId, now: Time, fx: &mut Effects<P>, event: fn(MemberId, String, crate::id::ViewId) -> Event) {
+        let name = self.name_of(member);
+        self.publish();
+        self.roster_dirty = false;
+        self.drop_peer(member, fx);
+        self.core.tell(event(member, name, self.membership.view().id));
+        self.judge_whole(now);
+    }
+
+    fn drop_peer(&mut self, member: MemberId, fx: &mut Effects<P>) {
+        if let Some(join) = &mut self.join {
+            join.forget(member);
+        }
+        self.donations.retain(|d| d.peer.id() != member);
+        let gone: Vec<_> = self.lanes.range((member, 0)..=(member, usize::MAX)).map(|(k, _)| *k).collect();
+        for key in gone {
+            self.lanes.remove(&key);
+        }
+        if let Some(peer) = self.core.remove_peer(member) {
+            self.core.end_peer(&peer, fx);
+            self.actions.push_back(Action::Close(peer));
+        }
+    }
+
+    /// Makes the present view the one that changes go by.
+    fn publish(&self) {
+        let view = Arc::clone(self.membership.view());
+        let peers = view.members.iter().filter_map(|m| self.core.peer(m.id)).collect();
+        self.core.publish(Roster { view, peers });
+    }
+
+    fn known(&self) -> Vec<Known> {
+        let in_view: BTreeSet<MemberId> = self.membership.view().members.iter().map(|m| m.id).collect();
+        self.membership
+            .known()
+            .filter(|m| m.state != NodeState::Leaving)
+            .map(|m| Known { id: m.id, ready: m.state == NodeState::Ready, in_view: in_view.contains(&m.id) })
+            .collect()
+    }
+
+    /// Asks those who should be asked, and opens when it is time. True when something changed.
+    fn consider_join(&mut self, now: Time, fx: &mut Effects<P>) -> bool {
+        let known = self.known();
+        let Some(join) = &mut self.join else { return false };
+        for (member, round) in join.ask(&known) {
+            if let Some(peer) = self.core.peer(member) {
+                self.core.send_message(&peer, 0, &Message::StateRequest(round), None, fx);
+            }
+        }
+        match join.verdict(&known, now) {
+            Verdict::Wait(_) => false,
+            Verdict::Open(reason) => {
+                if let ReadyReason::TimedOut(missing) = reason {
+                    log::warn!("state transfer timed out; opening without the state of {missing} member(s)");
+                }
+                self.join = None;
+                self.set_state(NodeState::Ready, now, fx);
+                self.core.tell(Event::Ready(reason));
+                true
+            }
+        }
+    }
+
+    fn set_state(&mut self, state: NodeState, now: Time, fx: &mut Effects<P>) {
+        self.core.set_state(state);
+        self.membership.set_state(state, now);
+        for peer in self.core.peers() {
+            self.core.send_message(&peer, 0, &Message::Status(state), None, fx);
+        }
+    }
+
+    /// A handshake tells the state of its moment; a lane that opened around a change is told the present one.
+    fn tell_state(&self, member: MemberId, lane: usize, fx: &mut Effects<P>) {
+        if lane == 0 {
+            if let Some(peer) = self.core.peer(member) {
+                self.core.send_message(&peer, 0, &Message::Status(self.core.state()), None, fx);
+            }
+        }
+    }
+
+    /// Starts to bring a member up to date with everything held here.
+    fn repair(&mut self, peer: &Arc<Peer<P>>, now: Time) {
+        peer.set_repairing(true);
+        self.whole_since = None;
+        if let Some(running) = self.donations.iter_mut().find(|d| d.peer.id() == peer.id()) {
+            // What was given up may be what this one had sent: it starts over, for the same asker.
+            let round = running.round;
+            *running = Donation::new(&self.core, Arc::clone(peer), round);
+        } else {
+            self.donations.push(Donation::new(&self.core, Arc::clone(peer), 0));
+        }
+        bump(&self.core.counters.repairs);
+        self.core.tell(Event::RepairStarted(peer.id(), peer.name().to_owned()));
+        self.next_donation = Some(now);
+    }
+
+    fn donate(&mut self, now: Time, fx: &mut Effects<P>) {
+        if self.next_donation.is_none_or(|t| t > now) {
+            return;
+        }
+        let mut more = false;
+        let mut ended = Vec::new();
+        let roster = self.core.roster();
+        let live = |peer: &Arc<Peer<P>>| roster.peers.iter().any(|p| Arc::ptr_eq(p, peer));
+        self.donations.retain_mut(|donation| {
+            // Live first: what is committed between a scan and the admission would reach the member by neither.
+            if !live(&donation.peer) {
+                return true;
+            }
+            let step = donation.step(&self.core, now, fx);
+            match step {
+                Step::More => more = true,
+                Step::Wait => {}
+                Step::Again => *donation = Donation::new(&self.core, Arc::clone(&donation.peer), donation.round),
+                Step::Done => ended.push(Arc::clone(&donation.peer)),
+            }
+            step != Step::Done
+        });
+        for peer in ended {
+            if peer.is_repairing() && !self.donations.iter().any(|d| d.peer.id() == peer.id()) {
+                peer.set_repairing(false);
+                self.core.tell(Event::RepairDone(peer.id(), peer.name().to_owned()));
+                self.judge_whole(now);
+            }
+        }
+        self.next_donation = match (self.donations.is_empty(), more) {
+            (true, _) => None,
+            (false, true) => Some(now),
+            (false, false) => Some(now + DONATION_INTERVAL),
+        };
+    }
+
+    /// Whether every known member is in view and repaired, and since when.
+    fn judge_whole(&mut self, now: Time) {
+        self.lost.retain(|_, since| now.saturating_sub(*since) < self.settings.partition_max);
+        let whole = self.lost.is_empty() && self.core.roster().peers.iter().all(|p| !p.is_repairing());
+        if !whole {
+            self.whole_since = None;
+        } else if self.whole_since.is_none() {
+            self.whole_since = Some(now);
+        }
+    }
+
+    fn pull(&mut self, now: Time, fx: &mut Effects<P>) {
+        if now < self.next_pull {
+            return;
+        }
+        self.next_pull = now + PULL_INTERVAL / 4;
+        let roster = self.core.roster();
+        let members: Vec<MemberId> = roster.peers.iter().map(|p| p.id()).collect();
+        let turns = self.core.pulls.lock().turn(now, &members);
+        for turn in turns {
+            match turn {
+                Turn::Ask(member, context, uid) => {
+                    if let Some(peer) = self.core.peer(member) {
+                        bump(&self.core.counters.pulls);
+                        let message = Message::Pull(context.name().to_vec(), uid);
+                        self.core.send_message(&peer, peer.lane_of(uid), &message, None, fx);
+                    }
+                }
+                Turn::Lift(context, uid) => {
+                    context.lift(uid, now);
+                }
+            }
+        }
+    }
+
+    fn sweep(&mut self, now: Time, fx: &mut Effects<P>) {
+        if now < self.next_sweep {
+            return;
+        }
+        self.next_sweep = now + SWEEP_INTERVAL;
+        self.judge_whole(now);
+        let whole_for = self.whole_since.map(|since| now.saturating_sub(since));
+        for context in self.core.store().contexts() {
+            if context.next_due().is_none_or(|due| due > now) {
+                continue;
+            }
+            let swept = context.sweep(now, whole_for, SWEEP_TURN, &mut |emission| {
+                self.core.spread(&context, emission, None, fx);
+            });
+            add(&self.core.counters.expired, swept.expired as u64);
+            if swept.more {
+                self.next_sweep = now;
+            }
+            if self.core.settings().session_events {
+                let name = String::from_utf8_lossy(context.name()).into_owned();
+                for id in swept.ended {
+                    self.core.tell(Event::SessionEnded(name.clone(), id.to_vec()));
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,594 @@
+//! What all threads of a node share: the store, the roster, and the rules of commit and merge.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
+use std::task::Waker;
+
+use crossbeam::channel;
+use crossbeam::queue::SegQueue;
+use parking_lot::{Mutex, RwLock};
+use smallvec::SmallVec;
+
+use super::peer::{LaneRef, Peer, Roster, SessionRef};
+use super::pull::Pulls;
+use crate::event::Event;
+use crate::id::{AckLevel, MemberId, NodeState, Time, Uid};
+use crate::proto::link::Identity;
+use crate::proto::op::{MissingReason, Op, OpPool};
+use crate::proto::outbound::{Content, Drain, Gather, Wakes};
+use crate::proto::view::View;
+use crate::session::{
+    Changes, Commit, CommitError, Context, Emission, Handle, Limits, Merged, MergedEvent, Settings, Store,
+};
+use crate::stats::{Counters, Stats, add, bump};
+use crate::wire::{self, Control as Message, FrameOut, Ping, RefusedCode, SessionView, flags};
+
+/// Inputs of the control loop that may wait; above it pings are dropped (they are repeated anyway).
+const INPUTS_MAX: usize = 1 << 16;
+/// Ops kept for reuse.
+const OPS_KEPT: usize = 1024;
+
+/// What a core is made with.
+#[derive(Clone, Debug)]
+pub struct CoreSettings {
+    /// Who this node is.
+    pub identity: Identity,
+    /// Lanes to each member.
+    pub lanes: usize,
+    /// Caps of the store.
+    pub limits: Limits,
+    /// Replication settings of every context.
+    pub sessions: Settings,
+    /// Bytes queued to a member above which callers wait.
+    pub high_water: usize,
+    /// Bytes queued to a member below which callers go on.
+    pub low_water: usize,
+    /// Bytes queued to a member at which its queue is given up.
+    pub queue_bytes_max: usize,
+    /// Events that may wait.
+    pub event_queue: usize,
+    /// Whether sessions' events are produced.
+    pub session_events: bool,
+    /// Keys the hash tables.
+    pub seed: u64,
+}
+
+/// How a change goes out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Send {
+    /// To every member, each confirming at this level.
+    Acked(AckLevel),
+    /// To every member; nobody waits.
+    Queued,
+    /// To nobody: the request was filtered.
+    Nobody,
+}
+
+/// What a commit did.
+#[derive(Debug)]
+pub struct Committed {
+    /// What became of the session.
+    pub commit: Commit,
+    /// The replication under way, when somebody may wait for it.
+    pub op: Option<Arc<Op>>,
+    /// Members that it was queued to.
+    pub queued: u32,
+    /// Whether it was kept from everybody by the filter.
+    pub filtered: bool,
+}
+
+/// What the control loop must hear of.
+#[derive(Clone, Debug)]
+pub enum Input {
+    /// A ping arrived.
+    Ping(Ping, IpAddr),
+    /// A member dialled this node and was accepted.
+    Hello {
+        /// Who.
+        member: MemberId,
+        /// Its name.
+        name: String,
+        /// Where it listens.
+        addr: std::net::SocketAddr,
+        /// What it said of itself.
+        state: NodeState,
+    },
+    /// A lane to a member opened.
+    LaneOpen {
+        /// Who.
+        member: MemberId,
+        /// Its name.
+        name: String,
+        /// What it said of itself.
+        state: NodeState,
+        /// Which lane.
+        lane: usize,
+    },
+    /// A lane to a member closed, or could not be opened.
+    LaneLost {
+        /// Who.
+        member: MemberId,
+        /// Which lane.
+        lane: usize,
+        /// Whether it had been open.
+        opened: bool,
+    },
+    /// A member's connection to this node closed.
+    InletLost(MemberId),
+    /// A verification ended.
+    Verified {
+        /// Who.
+        member: MemberId,
+        /// The token of the verification.
+        token: u64,
+        /// Whether the echo came.
+        ok: bool,
+    },
+    /// A joiner asks for everything.
+    StateRequest(MemberId, u64),
+    /// A donor sent everything on one lane.
+    StateDone {
+        /// The donor.
+        member: MemberId,
+        /// The round that it answers.
+        round: u64,
+        /// Lanes that it uses.
+        lanes: u16,
+    },
+    /// A member's state changed.
+    Status(MemberId, NodeState),
+    /// A member's queue was given up.
+    Overflow(MemberId),
+}
+
+/// What the shell must do after a call, with no lock held.
+#[derive(Debug)]
+pub struct Effects<P> {
+    /// Lanes with something to write.
+    pub kick: SmallVec<[LaneRef<P>; 4]>,
+    /// Whom to wake.
+    pub wakes: Wakes,
+}
+
+impl<P> Default for Effects<P> {
+    fn default() -> Self {
+        Self { kick: SmallVec::new(), wakes: Wakes::new() }
+    }
+}
+
+impl<P> Effects<P> {
+    pub(crate) fn kick(&mut self, peer: &Arc<Peer<P>>, lane: usize) {
+        if !self.kick.iter().any(|k| k.lane == lane && Arc::ptr_eq(&k.peer, peer)) {
+            self.kick.push(LaneRef { peer: Arc::clone(peer), lane });
+        }
+    }
+}
+
+/// The shared part of a node.
+#[derive(Debug)]
+pub struct Core<P> {
+    settings: CoreSettings,
+    store: Store,
+    /// Live counters.
+    pub counters: Counters,
+    state: AtomicU8,
+    roster: RwLock<Arc<Roster<P>>>,
+    peers: RwLock<BTreeMap<MemberId, Arc<Peer<P>>>>,
+    inputs: SegQueue<Input>,
+    inputs_len: AtomicUsize,
+    events: (channel::Sender<Event>, channel::Receiver<Event>),
+    ops: OpPool,
+    space: Mutex<Vec<Waker>>,
+    pub(super) pulls: Mutex<Pulls>,
+}
+
+impl<P> Core<P> {
+    /// A core that is joining and knows nobody.
+    pub fn new(settings: CoreSettings) -> Self {
+        let me = settings.identity.member;
+        Self {
+            store: Store::new(me, settings.limits, settings.sessions, settings.seed),
+            counters: Counters::default(),
+            state: AtomicU8::new(NodeState::Joining as u8),
+            roster: RwLock::new(Arc::new(Roster { view: Arc::new(View { id: crate::id::ViewId(0), me, members: Vec::new() }), peers: Vec::new() })),
+            peers: RwLock::new(BTreeMap::new()),
+            inputs: SegQueue::new(),
+            inputs_len: AtomicUsize::new(0),
+            events: channel::bounded(settings.event_queue.max(1)),
+            ops: OpPool::new(OPS_KEPT),
+            space: Mutex::new(Vec::new()),
+            pulls: Mutex::new(Pulls::default()),
+            settings,
+        }
+    }
+
+    /// Who this node is.
+    pub fn identity(&self) -> &Identity {
+        &self.settings.identity
+    }
+
+    /// What it was made with.
+    pub fn settings(&self) -> &CoreSettings {
+        &self.settings
+    }
+
+    /// The sessions.
+    pub fn store(&self) -> &Store {
+        &self.store
+    }
+
+    /// What this node says of itself.
+    pub fn state(&self) -> NodeState {
+        NodeState::from_wire(self.state.load(Ordering::Acquire)).unwrap_or(NodeState::Joining)
+    }
+
+    pub(super) fn set_state(&self, state: NodeState) {
+        self.state.store(state as u8, Ordering::Release);
+    }
+
+    /// Who changes go to now.
+    pub fn roster(&self) -> Arc<Roster<P>> {
+        Arc::clone(&self.roster.read())
+    }
+
+    pub(super) fn publish(&self, roster: Roster<P>) {
+        *self.roster.write() = Arc::new(roster);
+    }
+
+    /// A member that lanes exist for, in view or not yet.
+    pub fn peer(&self, member: MemberId) -> Option<Arc<Peer<P>>> {
+        self.peers.read().get(&member).cloned()
+    }
+
+    pub(super) fn peers(&self) -> Vec<Arc<Peer<P>>> {
+        self.peers.read().values().cloned().collect()
+    }
+
+    pub(super) fn add_peer(&self, peer: Arc<Peer<P>>) {
+        self.peers.write().insert(peer.id(), peer);
+    }
+
+    pub(super) fn remove_peer(&self, member: MemberId) -> Option<Arc<Peer<P>>> {
+        self.peers.write().remove(&member)
+    }
+
+    /// Leaves something for the control loop. Pings are dropped while too much waits.
+    pub fn post(&self, input: Input) {
+        if matches!(input, Input::Ping(..)) && self.inputs_len.load(Ordering::Relaxed) >= INPUTS_MAX {
+            return;
+        }
+        self.inputs_len.fetch_add(1, Ordering::Relaxed);
+        self.inputs.push(input);
+    }
+
+    pub(super) fn next_input(&self) -> Option<Input> {
+        let input = self.inputs.pop()?;
+        self.inputs_len.fetch_sub(1, Ordering::Relaxed);
+        Some(input)
+    }
+
+    /// Whether the control loop has something to read.
+    pub fn has_inputs(&self) -> bool {
+        !self.inputs.is_empty()
+    }
+
+    /// Tells the application; a full queue drops the event and counts it.
+    pub fn tell(&self, event: Event) {
+        if self.events.0.try_send(event).is_err() {
+            bump(&self.counters.events_dropped);
+        }
+    }
+
+    /// The next event for the application, waited for at most so long.
+    pub fn next_event(&self, timeout: Time) -> Option<Event> {
+        self.events.1.recv_timeout(timeout).ok()
+    }
+
+    /// Names of members, in view or gone since shortly.
+    pub fn names(&self) -> impl Fn(MemberId) -> String {
+        let peers = self.peers();
+        move |member| {
+            peers.iter().find(|p| p.id() == member).map_or_else(|| member.to_string(), |p| p.name().to_owned())
+        }
+    }
+
+    /// Counters and gauges.
+    pub fn stats(&self) -> Stats {
+        let mut stats = self.counters.snapshot();
+        let roster = self.roster();
+        stats.sessions = self.store.sessions() as u64;
+        stats.session_bytes = self.store.bytes() as u64;
+        stats.tombstones = self.store.tombstones() as u64;
+        stats.members = roster.peers.len() as u64 + 1;
+        stats.queued_bytes = roster.peers.iter().map(|p| p.queued() as u64).sum();
+        stats
+    }
+
+    /// Whether every frame queued to a member in view is acknowledged.
+    pub fn is_drained(&self) -> bool {
+        self.roster().peers.iter().all(|p| p.lanes().iter().all(|l| l.peek(|o| o.is_empty())))
+    }
+
+    /// Whether a member that counts has more queued than high water: a caller should wait for space.
+    pub fn is_pressed(&self) -> bool {
+        self.roster.read().peers.iter().any(|p| p.queued() > self.settings.high_water && p.counts())
+    }
+
+    /// Leaves whom to wake when a queue falls below low water. Check [`Core::is_pressed`] again afterwards.
+    pub fn wake_on_space(&self, waker: Waker) {
+        self.space.lock().push(waker);
+    }
+
+    /// Applies a request's changes here and queues them to every member.
+    ///
+    /// # Errors
+    /// The change was too large, or the store is full; nothing changed.
+    pub fn commit(
+        &self,
+        context: &Arc<Context>,
+        handle: &Handle,
+        changes: &Changes,
+        send: Send,
+        now: Time,
+        fx: &mut Effects<P>,
+    ) -> Result<Committed, CommitError> {
+        let op = match send {
+            Send::Acked(level) => Some(self.ops.take(level)),
+            Send::Queued | Send::Nobody => None,
+        };
+        let mut queued = 0;
+        let commit = context.commit(handle, changes, now, &mut |emission| {
+            if send != Send::Nobody {
+                queued = queued.max(self.spread(context, emission, op.as_ref(), fx));
+            }
+        });
+        if let Some(op) = &op {
+            op.seal();
+        }
+        bump(&self.counters.commits);
+        commit.map(|commit| Committed { commit, op, queued, filtered: send == Send::Nobody })
+    }
+
+    /// Gives back an op whose outcome was read.
+    pub fn recycle(&self, op: Arc<Op>) {
+        self.ops.give(op);
+    }
+
+    /// Queues one change of one session to every member in view; runs under the session's lock.
+    /// Returns how many members it went to.
+    pub(super) fn spread(
+        &self,
+        context: &Arc<Context>,
+        emission: &Emission<'_>,
+        op: Option<&Arc<Op>>,
+        fx: &mut Effects<P>,
+    ) -> u32 {
+        // Read under the session's lock: a member admitted later gets this change by its snapshot.
+        let roster = self.roster();
+        if roster.peers.is_empty() {
+            return 0;
+        }
+        bump(&self.counters.frames_encoded);
+        let content = Content::Session(SessionRef { context: Arc::clone(context), uid: emission.uid });
+        let delta = emission.frame.clone().split();
+        let mut present: Option<SmallVec<[FrameOut; 1]>> = None;
+        let mut count = 0;
+        for peer in &roster.peers {
+            let counts = peer.counts();
+            let pieces = if counts { &delta } else { present.get_or_insert_with(|| emission.present().split()) };
+            let bytes: usize = pieces.iter().map(|p| p.len).sum();
+            if peer.queued() + bytes > self.settings.queue_bytes_max {
+                self.overflow(peer, fx);
+                if let Some(op) = op {
+                    op.exclude(peer.id(), MissingReason::Repair);
+                }
+                continue;
+            }
+            let op = op.filter(|op| {
+                if counts {
+                    op.expect(peer.id());
+                } else if peer.is_repairing() {
+                    op.exclude(peer.id(), MissingReason::Repair);
+                } else {
+                    op.exclude(peer.id(), MissingReason::Joining);
+                }
+                counts
+            });
+            self.push(peer, peer.lane_of(emission.uid), pieces, &content, op, fx);
+            count += 1;
+        }
+        count
+    }
+
+    /// Queues pieces of one frame on a lane.
+    fn push(
+        &self,
+        peer: &Arc<Peer<P>>,
+        lane: usize,
+        pieces: &[FrameOut],
+        content: &Content<SessionRef>,
+        op: Option<&Arc<Op>>,
+        fx: &mut Effects<P>,
+    ) {
+        peer.with_lane(lane, |out| {
+            if peer.is_closed() {
+                // It was removed since the roster was read: it is told apart from a timeout.
+                if let Some(op) = op {
+                    fx.wakes.extend(op.miss(peer.id(), MissingReason::Down));
+                }
+            } else {
+                out.push(pieces, content, op);
+            }
+        });
+        bump(&self.counters.frames_sent);
+        fx.kick(peer, lane);
+        if peer.queued() > self.settings.high_water && peer.set_pressed(true) {
+            self.tell(Event::BackPressureOn(peer.id(), peer.name().to_owned()));
+        }
+    }
+
+    /// Queues one session frame on the lane of its session.
+    pub(super) fn send_session(&self, peer: &Arc<Peer<P>>, context: &Arc<Context>, uid: Uid, frame: FrameOut, fx: &mut Effects<P>) {
+        let pieces = frame.split();
+        let bytes: usize = pieces.iter().map(|p| p.len).sum();
+        if peer.queued() + bytes > self.settings.queue_bytes_max {
+            self.overflow(peer, fx);
+            return;
+        }
+        let content = Content::Session(SessionRef { context: Arc::clone(context), uid });
+        self.push(peer, peer.lane_of(uid), &pieces, &content, None, fx);
+    }
+
+    /// Queues a control message.
+    pub(super) fn send_message(&self, peer: &Arc<Peer<P>>, lane: usize, message: &Message, op: Option<&Arc<Op>>, fx: &mut Effects<P>) {
+        let frame = wire::encode_control(message);
+        self.push(peer, lane, &[frame], &Content::Control, op, fx);
+    }
+
+    /// A member's queue is over its cap: it is given up, and the member repaired from the store.
+    fn overflow(&self, peer: &Arc<Peer<P>>, fx: &mut Effects<P>) {
+        peer.set_repairing(true);
+        for lane in 0..peer.lanes().len() {
+            peer.with_lane(lane, |out| out.give_up(MissingReason::Repair, &mut fx.wakes));
+        }
+        self.post(Input::Overflow(peer.id()));
+        self.relieve(peer, fx);
+    }
+
+    /// Tells those who wait for space when a queue is below low water again.
+    fn relieve(&self, peer: &Peer<P>, fx: &mut Effects<P>) {
+        if peer.queued() < self.settings.low_water && peer.set_pressed(false) {
+            self.tell(Event::BackPressureOff(peer.id(), peer.name().to_owned()));
+            fx.wakes.extend(self.space.lock().drain(..));
+        }
+    }
+
+    /// `n` gathered bytes were taken by the operating system; `full` when it takes no more now.
+    pub fn wrote(&self, lane: &LaneRef<P>, gathered: &Gather, n: usize, full: bool, fx: &mut Effects<P>) -> Drain {
+        add(&self.counters.bytes_sent, n as u64);
+        let drain = lane.peer.with_lane(lane.lane, |out| out.wrote(gathered, n, full, &mut fx.wakes));
+        self.relieve(&lane.peer, fx);
+        drain
+    }
+
+    /// The connection of a lane is gone. `generation` is the one that the shell was told at the opening, if it opened.
+    pub fn lane_lost(&self, lane: &LaneRef<P>, opened: Option<u32>) {
+        let stale = lane.peer.with_lane(lane.lane, |out| {
+            let stale = opened.is_some_and(|g| g != out.generation());
+            if !stale && opened.is_some() {
+                out.close();
+            }
+            stale
+        });
+        if !stale && !lane.peer.is_closed() {
+            self.post(Input::LaneLost { member: lane.peer.id(), lane: lane.lane, opened: opened.is_some() });
+        }
+    }
+
+    /// A lane's handshake is complete: what the last connection may have lost goes first, as present state.
+    /// Returns the generation of the connection.
+    pub(super) fn lane_open(&self, lane: &LaneRef<P>, now: Time, fx: &mut Effects<P>) -> u32 {
+        let peer = &lane.peer;
+        let unacked = peer.with_lane(lane.lane, |out| {
+            out.close();
+            out.take_unacked()
+        });
+        if !unacked.is_empty() {
+            bump(&self.counters.reconnects);
+        }
+        let mut again: Vec<(SmallVec<[FrameOut; 1]>, Content<SessionRef>, Option<Arc<Op>>)> = Vec::new();
+        for entry in unacked {
+            let pieces = match (&entry.content, entry.frame) {
+                (Content::Session(s), _) => {
+                    // Several changes of one session need its state once; each op still waits for a frame of its own,
+                    // so a frame without an op is left out when a later one carries the same session.
+                    s.context.present(s.uid, 0, now).map(FrameOut::split)
+                }
+                (Content::Control, Some(frame)) => Some(SmallVec::from_iter([frame])),
+                (Content::Control, None) => None,
+            };
+            match (pieces, entry.op) {
+                (Some(pieces), op) => again.push((pieces, entry.content, op)),
+                // The session is not held any more: there is nothing to have a copy of.
+                (None, Some(op)) => fx.wakes.extend(op.miss(peer.id(), MissingReason::Refused)),
+                (None, None) => {}
+            }
+        }
+        let generation = peer.with_lane(lane.lane, |out| {
+            out.open(again);
+            out.generation()
+        });
+        fx.kick(peer, lane.lane);
+        generation
+    }
+
+    /// Removes a member from every queue: nobody waits for it any more.
+    pub(super) fn end_peer(&self, peer: &Arc<Peer<P>>, fx: &mut Effects<P>) {
+        peer.set_closed();
+        for lane in 0..peer.lanes().len() {
+            peer.with_lane(lane, |out| out.end(MissingReason::Down, &mut fx.wakes));
+        }
+        self.relieve(peer, fx);
+        fx.wakes.extend(self.space.lock().drain(..));
+    }
+
+    /// Merges a session frame from a member. An error is the reason for the ack.
+    pub(super) fn merge(&self, from: MemberId, view: &SessionView<'_>, now: Time, fx: &mut Effects<P>) -> Result<(), RefusedCode> {
+        let context = self.store.context(view.context()).map_err(|_| RefusedCode::Context)?;
+        let uid = view.uid();
+        let answer = view.flags() & flags::ANSWER != 0;
+        bump(&self.counters.merges);
+        if view.flags() & flags::UNKNOWN != 0 {
+            self.pulls.lock().answered(context.name(), uid, from);
+            return Ok(());
+        }
+        let merged = context.merge(view, now)?;
+        if answer {
+            self.pulls.lock().answered(context.name(), uid, from);
+        }
+        self.tell_merged(&context, &merged);
+        if merged.rescue {
+            bump(&self.counters.rescued);
+            context.rescue(uid, now, &mut |e| {
+                self.spread(&context, e, None, fx);
+            });
+        }
+        if !merged.partial {
+            return Ok(());
+        }
+        bump(&self.counters.partials);
+        // An answer that did not complete it asks nobody at once: two partial holders would ask each other for ever.
+        if !answer && self.pulls.lock().missed(&context, uid, from, now) {
+            if let Some(peer) = self.peer(from) {
+                bump(&self.counters.pulls);
+                self.send_message(&peer, peer.lane_of(uid), &Message::Pull(context.name().to_vec(), uid), None, fx);
+            }
+        }
+        Err(RefusedCode::Partial)
+    }
+
+    fn tell_merged(&self, context: &Context, merged: &Merged) {
+        if !self.settings.session_events {
+            return;
+        }
+        let (Some(event), Some(id)) = (merged.event, &merged.id) else { return };
+        let context = String::from_utf8_lossy(context.name()).into_owned();
+        let id = id.to_vec();
+        self.tell(match event {
+            MergedEvent::Created => Event::SessionCreated(context, id),
+            MergedEvent::Changed => Event::SessionChanged(context, id),
+            MergedEvent::Ended => Event::SessionEnded(context, id),
+        });
+    }
+
+    /// Answers a member that asks for one session.
+    pub(super) fn answer(&self, to: MemberId, name: &[u8], uid: Uid, now: Time, fx: &mut Effects<P>) {
+        let (Some(peer), Ok(context)) = (self.peer(to), self.store.context(name)) else { return };
+        let frame = context
+            .present(uid, flags::ANSWER, now)
+            .unwrap_or_else(|| context.unknown(uid));
+        self.send_session(&peer, &context, uid, frame, fx);
+    }
+}

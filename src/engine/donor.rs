@@ -1,0 +1,92 @@
+//! The donor's side of a state transfer, and the repair of a member that missed something: the same thing.
+//!
+//! A donation walks every context, emits present states (tombstones too) on the lanes of their sessions, and ends with
+//! `StateDone` on every lane. It pauses above low water, so that it needs no memory of its own and the foreground goes
+//! on.
+
+use std::sync::Arc;
+
+use super::core::{Core, Effects};
+use super::peer::Peer;
+use crate::id::{AckLevel, Time};
+use crate::proto::op::Op;
+use crate::session::{Context, Cursor};
+use crate::wire::Control as Message;
+
+/// Bytes emitted in one turn, at most, so that a donation never holds the control loop for long.
+const TURN_BYTES: usize = 1 << 20;
+
+/// Everything this node holds, on its way to one member.
+#[derive(Debug)]
+pub(super) struct Donation<P> {
+    pub(super) peer: Arc<Peer<P>>,
+    /// The joiner's round; 0 is a repair.
+    pub(super) round: u64,
+    contexts: Vec<Arc<Context>>,
+    cursor: Cursor,
+    records: u64,
+    /// Confirmed when the member has taken in the end of every lane.
+    end: Option<Arc<Op>>,
+}
+
+/// How far a turn came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Step {
+    /// There is room for more at once.
+    More,
+    /// The queue is above low water, or the end is not yet acknowledged.
+    Wait,
+    /// The member has everything.
+    Done,
+    /// The end was given up on the way: start again.
+    Again,
+}
+
+impl<P> Donation<P> {
+    pub(super) fn new(core: &Core<P>, peer: Arc<Peer<P>>, round: u64) -> Self {
+        let mut contexts = core.store().contexts();
+        contexts.reverse();
+        Self { peer, round, contexts, cursor: Cursor::default(), records: 0, end: None }
+    }
+
+    /// Sends some more.
+    pub(super) fn step(&mut self, core: &Core<P>, now: Time, fx: &mut Effects<P>) -> Step {
+        if let Some(end) = &self.end {
+            if !end.is_done() {
+                return Step::Wait;
+            }
+            let lost = !end.outcome().missing.is_empty();
+            return if lost { Step::Again } else { Step::Done };
+        }
+        let low = core.settings().low_water;
+        let mut budget = TURN_BYTES;
+        while let Some(context) = self.contexts.last().cloned() {
+            let room = low.saturating_sub(self.peer.queued()).min(budget);
+            if room == 0 {
+                return if budget == 0 { Step::More } else { Step::Wait };
+            }
+            let mut sent = 0;
+            let done = context.scan(&mut self.cursor, room, now, &mut |uid, frame| {
+                sent += frame.len;
+                self.records += 1;
+                core.send_session(&self.peer, &context, uid, frame, fx);
+            });
+            budget = budget.saturating_sub(sent.max(1));
+            if done {
+                self.contexts.pop();
+                self.cursor = Cursor::default();
+            }
+        }
+        let op = Arc::new(Op::default());
+        let lanes = self.peer.lanes().len();
+        for lane in 0..lanes {
+            op.expect(self.peer.id());
+            let message = Message::StateDone(self.round, self.records, u16::try_from(lanes).unwrap_or(u16::MAX));
+            core.send_message(&self.peer, lane, &message, Some(&op), fx);
+        }
+        op.seal();
+        debug_assert_eq!(op.level(), AckLevel::Applied);
+        self.end = Some(op);
+        Step::Wait
+    }
+}

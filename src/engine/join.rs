@@ -1,0 +1,194 @@
+//! The joiner's side of a state transfer: whom to ask, who has answered, when to open.
+//!
+//! A joiner is live for new changes first (members that admitted it send them), then asks every ready member for
+//! everything and merges. It opens when every ready member now in view has answered this incarnation's request; a
+//! donor that goes is forgotten, one that appears is asked too. Where nobody is ready, the lowest id of those
+//! starting opens.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::event::ReadyReason;
+use crate::id::{MemberId, Time};
+
+/// Ping periods without a ready member after which nobody is taken to be ready.
+const PERIODS_ALONE: u32 = 2;
+
+/// A member as the join rule sees it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Known {
+    pub(super) id: MemberId,
+    pub(super) ready: bool,
+    pub(super) in_view: bool,
+}
+
+/// What the rule wants.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Verdict {
+    /// Wait until the time, or for news.
+    Wait(Time),
+    /// Open.
+    Open(ReadyReason),
+}
+
+/// A join under way.
+#[derive(Debug)]
+pub(super) struct Join {
+    me: MemberId,
+    alone_at: Time,
+    deadline: Time,
+    round: u64,
+    asked: BTreeMap<MemberId, Asked>,
+}
+
+#[derive(Debug, Default)]
+struct Asked {
+    round: u64,
+    lanes: BTreeSet<u16>,
+    done: bool,
+}
+
+impl Join {
+    pub(super) fn new(me: MemberId, frequency: Time, timeout: Time, now: Time) -> Self {
+        Self { me, alone_at: now + frequency * PERIODS_ALONE, deadline: now + timeout, round: 0, asked: BTreeMap::new() }
+    }
+
+    /// Members to ask now, each with the round of its request.
+    pub(super) fn ask(&mut self, known: &[Known]) -> Vec<(MemberId, u64)> {
+        let mut requests = Vec::new();
+        for member in known.iter().filter(|m| m.ready && m.in_view) {
+            if self.asked.contains_key(&member.id) {
+                continue;
+            }
+            self.round += 1;
+            self.asked.insert(member.id, Asked { round: self.round, ..Asked::default() });
+            requests.push((member.id, self.round));
+        }
+        requests
+    }
+
+    /// A donor went: what it sent stays merged, its answer counts no more.
+    pub(super) fn forget(&mut self, member: MemberId) {
+        self.asked.remove(&member);
+    }
+
+    /// A donor sent everything on one of its lanes.
+    pub(super) fn done(&mut self, member: MemberId, round: u64, lanes: u16) {
+        if let Some(asked) = self.asked.get_mut(&member) {
+            if asked.round == round {
+                let next = u16::try_from(asked.lanes.len()).unwrap_or(u16::MAX);
+                asked.lanes.insert(next);
+                asked.done = asked.lanes.len() >= usize::from(lanes);
+            }
+        }
+    }
+
+    /// What is waited for, in words.
+    pub(super) fn waiting_for(&self, known: &[Known]) -> String {
+        let donors = known.iter().filter(|m| m.ready && !self.answered(m.id)).count();
+        if donors > 0 {
+            return format!("state from {donors} ready member(s)");
+        }
+        match known.iter().filter(|m| m.id < self.me).count() {
+            0 => String::from("two ping periods to hear of a ready member"),
+            n => format!("one of {n} starting member(s) with a lower id to open"),
+        }
+    }
+
+    fn answered(&self, member: MemberId) -> bool {
+        self.asked.get(&member).is_some_and(|a| a.done)
+    }
+
+    pub(super) fn verdict(&self, known: &[Known], now: Time) -> Verdict {
+        let ready = known.iter().filter(|m| m.ready);
+        let missing = ready.clone().filter(|m| !self.answered(m.id)).count();
+        if now >= self.deadline {
+            let n = u32::try_from(missing).unwrap_or(u32::MAX);
+            return Verdict::Open(ReadyReason::TimedOut(n));
+        }
+        if ready.clone().count() > 0 {
+            return if missing == 0 { Verdict::Open(ReadyReason::Transferred) } else { Verdict::Wait(self.deadline) };
+        }
+        if now < self.alone_at {
+            return Verdict::Wait(self.alone_at);
+        }
+        if known.iter().any(|m| m.id < self.me) {
+            return Verdict::Wait(self.deadline);
+        }
+        Verdict::Open(ReadyReason::First)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MS: Time = Time::from_millis(1);
+
+    fn known(id: u64, ready: bool) -> Known {
+        Known { id: MemberId(id), ready, in_view: true }
+    }
+
+    fn join(me: u64) -> Join {
+        Join::new(MemberId(me), 100 * MS, 60_000 * MS, Time::ZERO)
+    }
+
+    #[test]
+    fn a_node_alone_opens_after_two_ping_periods_and_not_before() {
+        let j = join(5);
+        assert_eq!(j.verdict(&[], 199 * MS), Verdict::Wait(200 * MS));
+        assert_eq!(j.verdict(&[], 200 * MS), Verdict::Open(ReadyReason::First));
+    }
+
+    #[test]
+    fn of_two_starting_nodes_only_the_lower_id_opens() {
+        let peers_of_low = [known(9, false)];
+        let peers_of_high = [known(5, false)];
+        assert_eq!(join(5).verdict(&peers_of_low, 250 * MS), Verdict::Open(ReadyReason::First));
+        assert!(matches!(join(9).verdict(&peers_of_high, 250 * MS), Verdict::Wait(_)));
+    }
+
+    #[test]
+    fn a_ready_member_that_has_not_answered_keeps_a_joiner_closed() {
+        let mut j = join(5);
+        let peers = [known(7, true)];
+        let asked = j.ask(&peers);
+        assert_eq!(asked.len(), 1);
+        assert!(matches!(j.verdict(&peers, 1000 * MS), Verdict::Wait(_)));
+        j.done(MemberId(7), asked[0].1, 2);
+        assert!(matches!(j.verdict(&peers, 1000 * MS), Verdict::Wait(_)), "one of two lanes is not all");
+        j.done(MemberId(7), asked[0].1, 2);
+        assert_eq!(j.verdict(&peers, 1000 * MS), Verdict::Open(ReadyReason::Transferred));
+    }
+
+    #[test]
+    fn a_ready_member_that_appears_late_is_waited_for_too() {
+        let mut j = join(5);
+        let asked = j.ask(&[known(7, true)]);
+        j.done(MemberId(7), asked[0].1, 1);
+        let peers = [known(7, true), known(8, true)];
+        assert_eq!(j.ask(&peers).len(), 1);
+        assert!(matches!(j.verdict(&peers, 1000 * MS), Verdict::Wait(_)));
+    }
+
+    #[test]
+    fn an_answer_of_an_older_request_does_not_count() {
+        let mut j = join(5);
+        let peers = [known(7, true)];
+        let first = j.ask(&peers)[0].1;
+        j.forget(MemberId(7));
+        let second = j.ask(&peers)[0].1;
+        assert_ne!(first, second);
+        j.done(MemberId(7), first, 1);
+        assert!(matches!(j.verdict(&peers, 1000 * MS), Verdict::Wait(_)));
+        j.done(MemberId(7), second, 1);
+        assert_eq!(j.verdict(&peers, 1000 * MS), Verdict::Open(ReadyReason::Transferred));
+    }
+
+    #[test]
+    fn the_deadline_opens_and_says_how_many_are_missing() {
+        let mut j = join(5);
+        let peers = [known(7, true), known(8, true)];
+        j.ask(&peers);
+        assert_eq!(j.verdict(&peers, 60_000 * MS), Verdict::Open(ReadyReason::TimedOut(2)));
+    }
+}

@@ -1,0 +1,208 @@
+//! A remote member as this node sends to it: its lanes, what it can use, and what is queued to it.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
+
+use parking_lot::{Mutex, MutexGuard};
+
+use crate::id::{MemberId, NodeState, Time, Uid};
+use crate::proto::outbound::Outbound;
+use crate::proto::view::View;
+use crate::session::Context;
+
+/// A session, as a lane remembers what it carried.
+#[derive(Clone, Debug)]
+pub struct SessionRef {
+    /// Its context.
+    pub context: Arc<Context>,
+    /// Its identity.
+    pub uid: Uid,
+}
+
+impl PartialEq for SessionRef {
+    fn eq(&self, other: &Self) -> bool {
+        self.uid == other.uid && Arc::ptr_eq(&self.context, &other.context)
+    }
+}
+
+/// One lane to a member: the queue, and what the shell keeps for it.
+#[derive(Debug)]
+pub struct Lane<P> {
+    out: Mutex<Outbound<SessionRef>>,
+    /// The shell's own.
+    pub port: P,
+}
+
+/// One remote member.
+#[derive(Debug)]
+pub struct Peer<P> {
+    id: MemberId,
+    name: String,
+    addr: SocketAddr,
+    lanes: Box<[Lane<P>]>,
+    state: AtomicU8,
+    repairing: AtomicBool,
+    closed: AtomicBool,
+    pressed: AtomicBool,
+    queued: AtomicUsize,
+    heard: AtomicU64,
+}
+
+/// A lane of a peer, as effects name it.
+#[derive(Debug)]
+pub struct LaneRef<P> {
+    /// The member.
+    pub peer: Arc<Peer<P>>,
+    /// Which of its lanes.
+    pub lane: usize,
+}
+
+impl<P> Clone for LaneRef<P> {
+    fn clone(&self) -> Self {
+        Self { peer: Arc::clone(&self.peer), lane: self.lane }
+    }
+}
+
+impl<P> LaneRef<P> {
+    /// The lane.
+    pub fn get(&self) -> &Lane<P> {
+        &self.peer.lanes[self.lane]
+    }
+}
+
+/// Who changes go to: the members in view with their lanes, as one immutable value.
+#[derive(Debug)]
+pub struct Roster<P> {
+    /// The view it stands for.
+    pub view: Arc<View>,
+    /// The members in view, by id, this node not among them.
+    pub peers: Vec<Arc<Peer<P>>>,
+}
+
+impl<P> Peer<P> {
+    pub(crate) fn new(id: MemberId, name: String, addr: SocketAddr, lanes: usize, mut port: impl FnMut(usize) -> P) -> Self {
+        let lanes = (0..lanes.max(1))
+            .map(|lane| Lane { out: Mutex::new(Outbound::new(id)), port: port(lane) })
+            .collect();
+        Self {
+            id,
+            name,
+            addr,
+            lanes,
+            state: AtomicU8::new(NodeState::Joining as u8),
+            repairing: AtomicBool::new(false),
+            closed: AtomicBool::new(false),
+            pressed: AtomicBool::new(false),
+            queued: AtomicUsize::new(0),
+            heard: AtomicU64::new(0),
+        }
+    }
+
+    /// Its incarnation.
+    pub fn id(&self) -> MemberId {
+        self.id
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Address that its lanes are dialled at.
+    pub fn addr(&self) -> SocketAddr {
+        self.addr
+    }
+
+    /// Its lanes.
+    pub fn lanes(&self) -> &[Lane<P>] {
+        &self.lanes
+    }
+
+    /// The lane that a session is pinned to.
+    pub fn lane_of(&self, uid: Uid) -> usize {
+        // The modulus is below the number of lanes, which is small.
+        #[expect(clippy::cast_possible_truncation, reason = "below the number of lanes")]
+        {
+            (uid.hash64() % self.lanes.len() as u64) as usize
+        }
+    }
+
+    /// What it said of itself last.
+    pub fn state(&self) -> NodeState {
+        NodeState::from_wire(self.state.load(Ordering::Acquire)).unwrap_or(NodeState::Joining)
+    }
+
+    pub(crate) fn set_state(&self, state: NodeState) {
+        self.state.store(state as u8, Ordering::Release);
+    }
+
+    /// Whether it is being brought up to date after a loss.
+    pub fn is_repairing(&self) -> bool {
+        self.repairing.load(Ordering::Acquire)
+    }
+
+    /// Marks it; true when it was not marked before.
+    pub(crate) fn set_repairing(&self, on: bool) -> bool {
+        self.repairing.swap(on, Ordering::AcqRel) != on
+    }
+
+    /// Whether it was removed.
+    pub fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn set_closed(&self) {
+        self.closed.store(true, Ordering::Release);
+    }
+
+    /// Whether its acks make copies: it is ready and holds everything.
+    pub fn counts(&self) -> bool {
+        self.state() == NodeState::Ready && !self.is_repairing()
+    }
+
+    /// Bytes queued to it and not yet handed to the operating system.
+    pub fn queued(&self) -> usize {
+        self.queued.load(Ordering::Relaxed)
+    }
+
+    /// Notes that it was heard; what `Control` takes as life.
+    pub fn hear(&self, now: Time) {
+        self.heard.store(u64::try_from(now.as_nanos()).unwrap_or(u64::MAX), Ordering::Relaxed);
+    }
+
+    /// When it was heard last, once: what was told already must not speak for a member that fell silent since.
+    pub(crate) fn take_heard(&self) -> Option<Time> {
+        match self.heard.swap(0, Ordering::Relaxed) {
+            0 => None,
+            nanos => Some(Time::from_nanos(nanos)),
+        }
+    }
+
+    /// Whether back-pressure was announced; `set` returns whether that changed.
+    pub(crate) fn set_pressed(&self, on: bool) -> bool {
+        self.pressed.load(Ordering::Relaxed) != on && self.pressed.swap(on, Ordering::AcqRel) != on
+    }
+
+    /// Does something to a lane's queue and keeps the peer's byte count true.
+    pub fn with_lane<R>(&self, lane: usize, f: impl FnOnce(&mut Outbound<SessionRef>) -> R) -> R {
+        let mut out = self.lanes[lane].out.lock();
+        let before = out.unwritten();
+        let result = f(&mut out);
+        let after = out.unwritten();
+        if after >= before {
+            self.queued.fetch_add(after - before, Ordering::Relaxed);
+        } else {
+            self.queued.fetch_sub(before - after, Ordering::Relaxed);
+        }
+        result
+    }
+}
+
+impl<P> Lane<P> {
+    /// The queue, read only: changes go through [`Peer::with_lane`].
+    pub fn peek<R>(&self, f: impl FnOnce(&Outbound<SessionRef>) -> R) -> R {
+        let out: MutexGuard<'_, Outbound<SessionRef>> = self.out.lock();
+        f(&out)
+    }
+}

@@ -1,0 +1,431 @@
+//! The send half of a lane: what is queued, what is in flight, and what an ack settles.
+//!
+//! One `Outbound` belongs to one lane for the life of its peer; connections come and go beneath it. It owns the
+//! order of the lane: frames are numbered by counting, from 1, those written after the handshake of the present
+//! connection. Whoever holds the *drain* (one at a time) gathers and writes; everybody else only pushes.
+//!
+//! Invariants: `entries[..sent]` are written whole and unacknowledged, `entries[sent]` may be written in part,
+//! and the bytes of frames not yet written whole are `unwritten`.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::task::Waker;
+
+use smallvec::SmallVec;
+
+use crate::buffer::Slice;
+use crate::id::{AckLevel, MemberId};
+use crate::proto::op::{MissingReason, Op};
+use crate::wire::{Ack, FrameOut, RefusedCode};
+
+/// Frames written and not yet acknowledged, at most; above it nothing more is written until acks come.
+pub const WINDOW_MAX: usize = 1 << 16;
+
+/// What a frame stands for, so that it can be sent again after a reconnect. `T` names a session.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Content<T> {
+    /// The state of a session: sent again as whatever the state is then.
+    Session(T),
+    /// A control message: sent again as it is.
+    Control,
+}
+
+/// Connections of a lane.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LaneState {
+    /// No connection, or one whose handshake is not complete: frames queue.
+    Closed,
+    /// Writing.
+    Open,
+}
+
+/// One frame of the lane.
+#[derive(Debug)]
+pub struct Entry<T> {
+    /// The bytes; given up once written, except for control messages.
+    frame: Option<FrameOut>,
+    content: Content<T>,
+    op: Option<Arc<Op>>,
+    confirmed: bool,
+    len: usize,
+    /// A piece of a larger frame that is not its last.
+    piece: bool,
+}
+
+/// What the drain writes next: references to the bytes, and the place they belong to.
+#[derive(Debug, Default)]
+pub struct Gather {
+    /// Bytes in order.
+    pub parts: Vec<Slice>,
+    /// Their total.
+    pub len: usize,
+    generation: u32,
+}
+
+impl Gather {
+    /// Number of the connection that the bytes belong to.
+    pub fn generation(&self) -> u32 {
+        self.generation
+    }
+
+    /// Drops the references, keeps the memory.
+    pub fn clear(&mut self) {
+        self.parts.clear();
+        self.len = 0;
+    }
+}
+
+/// What the drain does after a write.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Drain {
+    /// Gather again.
+    More,
+    /// Nothing left, or the socket is full, or the connection is gone: the drain is released.
+    Released,
+}
+
+/// A frame that must be sent again on the next connection.
+#[derive(Debug)]
+pub struct Unacked<T> {
+    /// What to send.
+    pub content: Content<T>,
+    /// The bytes of a control message.
+    pub frame: Option<FrameOut>,
+    /// Whom it concerns.
+    pub op: Option<Arc<Op>>,
+}
+
+/// Whom to wake after the lane's lock is released.
+pub type Wakes = SmallVec<[Waker; 4]>;
+
+/// An ack that no honest receiver sends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BadAck;
+
+/// The send half of one lane.
+#[derive(Debug)]
+pub struct Outbound<T> {
+    member: MemberId,
+    state: LaneState,
+    /// Rises with each connection, so that a write to an old one settles nothing.
+    generation: u32,
+    entries: VecDeque<Entry<T>>,
+    sent: usize,
+    /// Bytes of `entries[sent]` written already.
+    written: usize,
+    /// Frames of this connection settled by acks: `entries[0]` has number `acked + 1`.
+    acked: u64,
+    unwritten: usize,
+    draining: bool,
+    blocked: bool,
+    /// The socket became writable while somebody held the drain.
+    writable_seen: bool,
+
+}
+
+impl<T: Clone + PartialEq> Outbound<T> {
+    /// An idle lane to a member.
+    pub fn new(member: MemberId) -> Self {
+        Self {
+            member,
+            state: LaneState::Closed,
+            generation: 0,
+            entries: VecDeque::new(),
+            sent: 0,
+            written: 0,
+            acked: 0,
+            unwritten: 0,
+            draining: false,
+            blocked: false,
+            writable_seen: false,
+
+        }
+    }
+
+    /// Whether a connection is up.
+    pub fn state(&self) -> LaneState {
+        self.state
+    }
+
+    /// Number of the present connection.
+    pub fn generation(&self) -> u32 {
+        self.generation
+    }
+
+    /// Bytes not yet handed to the operating system.
+    pub fn unwritten(&self) -> usize {
+        self.unwritten
+    }
+
+    /// Frames queued or in flight.
+    pub fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Whether nothing is queued or in flight.
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    /// Frames written and unacknowledged.
+    pub fn in_flight(&self) -> usize {
+        self.sent
+    }
+
+    /// Queues one frame (already cut to size: several pieces for a large one). The op, if any, expects this member.
+    pub fn push(&mut self, pieces: &[FrameOut], content: &Content<T>, op: Option<&Arc<Op>>) -> usize {
+        let mut added = 0;
+        for (i, piece) in pieces.iter().enumerate() {
+            let last = i + 1 == pieces.len();
+            added += piece.len;
+            self.entries.push_back(Entry {
+                frame: Some(piece.clone()),
+                content: content.clone(),
+                op: if last { op.cloned() } else { None },
+                confirmed: false,
+                len: piece.len,
+                piece: !last,
+            });
+        }
+        self.unwritten += added;
+        added
+    }
+
+    /// Takes the drain when there is something to write and nobody holds it.
+    pub fn begin_drain(&mut self) -> bool {
+        if self.state != LaneState::Open || self.draining || self.blocked || !self.has_unsent() {
+            return false;
+        }
+        self.draining = true;
+        true
+    }
+
+    fn has_unsent(&self) -> bool {
+        self.sent < self.entries.len() && self.sent < WINDOW_MAX
+    }
+
+    /// Adds what is to be written next, up to about `max_bytes` and at most `max_parts` pieces of memory.
+    pub fn gather(&self, out: &mut Gather, max_bytes: usize, max_parts: usize) {
+        out.clear();
+        out.generation = self.generation;
+        let mut skip = self.written;
+        for entry in self.entries.iter().skip(self.sent).take(WINDOW_MAX - self.sent.min(WINDOW_MAX)) {
+            let Some(frame) = &entry.frame else { break };
+            if out.len >= max_bytes || out.parts.len() + frame.parts.len() > max_parts {
+                break;
+            }
+            for part in &frame.parts {
+                if skip >= part.len() {
+                    skip -= part.len();
+                } else {
+                    let rest = if skip == 0 { part.clone() } else { part.slice(skip..part.len()) };
+                    skip = 0;
+                    out.len += rest.len();
+                    out.parts.push(rest);
+                }
+            }
+        }
+    }
+
+    /// `n` bytes of the gathered went to the operating system; `full` when it took no more. Returns whether the
+    /// drain goes on, and pushes whom to wake (ops of level `None`, and callers waiting for space).
+    pub fn wrote(&mut self, gathered: &Gather, n: usize, full: bool, wakes: &mut Wakes) -> Drain {
+        if gathered.generation != self.generation {
+            return Drain::Released;
+        }
+        let mut left = n;
+        while left > 0 {
+            let Some(entry) = self.entries.get_mut(self.sent) else { break };
+            let rest = entry.len - self.written;
+            if left < rest {
+                self.written += left;
+                break;
+            }
+            left -= rest;
+            self.written = 0;
+            self.unwritten -= entry.len;
+            if entry.content != Content::Control {
+                entry.frame = None;
+            }
+            if let Some(op) = &entry.op {
+                if !entry.confirmed && op.level() == AckLevel::None {
+                    entry.confirmed = true;
+                    wakes.extend(op.confirm(self.member));
+                }
+            }
+            self.sent += 1;
+        }
+        if full && !self.writable_seen {
+            self.blocked = true;
+            self.draining = false;
+            return Drain::Released;
+        }
+        self.writable_seen = false;
+        if self.has_unsent() {
+            return Drain::More;
+        }
+        self.draining = false;
+        Drain::Released
+    }
+
+    /// Gives the drain up before everything is written; somebody else goes on.
+    pub fn yield_drain(&mut self, gathered: &Gather) {
+        if gathered.generation == self.generation {
+            self.draining = false;
+        }
+    }
+
+    /// The socket can take more. True when the caller now holds the drain.
+    pub fn writable(&mut self) -> bool {
+        if self.draining {
+            self.writable_seen = true;
+            return false;
+        }
+        self.blocked = false;
+        self.begin_drain()
+    }
+
+    /// Settles what a receiver says it has. Returns the refusals with the content they concern.
+    ///
+    /// # Errors
+    /// An ack for frames never written is no ack; the connection must close.
+    pub fn ack(&mut self, ack: &Ack, wakes: &mut Wakes) -> Result<SmallVec<[(Content<T>, RefusedCode); 2]>, BadAck> {
+        let last = self.acked + self.sent as u64;
+        if ack.applied > ack.received || ack.received > last || ack.applied < self.acked {
+            return Err(BadAck);
+        }
+        let mut refusals = SmallVec::new();
+        for (position, code) in &ack.refused {
+            let Some(entry) = position
+                .checked_sub(self.acked + 1)
+                .and_then(|i| usize::try_from(i).ok())
+                .filter(|i| *i < self.sent)
+                .and_then(|i| self.entries.get_mut(i))
+            else {
+                return Err(BadAck);
+            };
+            refusals.push((entry.content.clone(), *code));
+            if let Some(op) = entry.op.take() {
+                let reason = match code {
+                    RefusedCode::Partial => MissingReason::Partial,
+                    _ => MissingReason::Refused,
+                };
+                if !entry.confirmed {
+                    wakes.extend(op.miss(self.member, reason));
+                }
+            }
+        }
+        for _ in self.acked..ack.applied {
+            let Some(entry) = self.entries.pop_front() else { return Err(BadAck) };
+            self.sent -= 1;
+            if let (Some(op), false) = (&entry.op, entry.confirmed) {
+                wakes.extend(op.confirm(self.member));
+            }
+        }
+        self.acked = ack.applied;
+        let received = usize::try_from(ack.received - ack.applied).unwrap_or(0);
+        for entry in self.entries.iter_mut().take(received) {
+            if let (Some(op), false) = (&entry.op, entry.confirmed) {
+                if op.level() == AckLevel::Received {
+                    entry.confirmed = true;
+                    wakes.extend(op.confirm(self.member));
+                }
+            }
+        }
+        Ok(refusals)
+    }
+
+    /// The connection is gone; everything unacknowledged stays for the next one.
+    pub fn close(&mut self) {
+        self.state = LaneState::Closed;
+        self.generation = self.generation.wrapping_add(1);
+        self.draining = false;
+        self.blocked = false;
+        self.writable_seen = false;
+    }
+
+    /// A new connection is up: takes what the old one may have lost, in order. Frames pushed meanwhile wait
+    /// behind [`Outbound::open`].
+    pub fn take_unacked(&mut self) -> Vec<Unacked<T>> {
+        let mut upto = self.sent + usize::from(self.written > 0);
+        // A large frame whose first pieces went out must start over: its other pieces mean nothing alone.
+        if upto > 0 {
+            while self.entries.get(upto - 1).is_some_and(|e| e.piece) {
+                upto += 1;
+            }
+        }
+        let mut unacked: Vec<Unacked<T>> = Vec::new();
+        for (i, entry) in self.entries.drain(..upto.min(self.entries.len())).enumerate() {
+            if i >= self.sent {
+                self.unwritten -= entry.len;
+            }
+            if entry.piece {
+                continue;
+            }
+            unacked.push(Unacked {
+                frame: if entry.content == Content::Control { entry.frame } else { None },
+                content: entry.content,
+                op: if entry.confirmed { None } else { entry.op },
+            });
+        }
+        self.sent = 0;
+        self.written = 0;
+        self.acked = 0;
+        unacked
+    }
+
+    /// Opens the present connection: `again` goes before everything queued. Returns the bytes added.
+    pub fn open(&mut self, again: Vec<(SmallVec<[FrameOut; 1]>, Content<T>, Option<Arc<Op>>)>) -> usize {
+        let behind = std::mem::take(&mut self.entries);
+        let mut added = 0;
+        for (pieces, content, op) in again {
+            added += self.push(&pieces, &content, op.as_ref());
+        }
+        self.entries.extend(behind);
+        self.state = LaneState::Open;
+        added
+    }
+
+    /// Gives up what is not yet written (a piece of a frame under way excepted): its ops miss. Returns the bytes freed.
+    pub fn give_up(&mut self, reason: MissingReason, wakes: &mut Wakes) -> usize {
+        let mut keep = self.sent + usize::from(self.written > 0);
+        if keep > 0 {
+            while self.entries.get(keep - 1).is_some_and(|e| e.piece) {
+                keep += 1;
+            }
+        }
+        let mut freed = 0;
+        let mut kept = VecDeque::with_capacity(keep.min(self.entries.len()));
+        for (i, entry) in std::mem::take(&mut self.entries).into_iter().enumerate() {
+            if i < keep || entry.content == Content::Control {
+                kept.push_back(entry);
+                continue;
+            }
+            freed += entry.len;
+            if let (Some(op), false) = (&entry.op, entry.confirmed) {
+                wakes.extend(op.miss(self.member, reason));
+            }
+        }
+        self.entries = kept;
+        self.unwritten -= freed;
+        freed
+    }
+
+    /// The member is gone: everything misses. Returns the bytes freed.
+    pub fn end(&mut self, reason: MissingReason, wakes: &mut Wakes) -> usize {
+        self.close();
+        for entry in self.entries.drain(..) {
+            if let (Some(op), false) = (&entry.op, entry.confirmed) {
+                wakes.extend(op.miss(self.member, reason));
+            }
+        }
+        self.sent = 0;
+        self.written = 0;
+        self.acked = 0;
+
+        std::mem::take(&mut self.unwritten)
+    }
+}
+
+#[cfg(test)]
+mod tests;

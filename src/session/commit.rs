@@ -1,0 +1,392 @@
+//! A request's end: from changes to a new version, under the lock of each session that changed.
+//!
+//! One version for all that a request changed in a session; `base` is the session's `top` before. Every limit is checked before
+//! anything changes. A commit to an expired session makes it visible again: a newer access wins over idleness.
+
+use std::time::Duration;
+
+use smallvec::SmallVec;
+
+use super::context::{Context, Weight};
+use super::emit::{Emission, Held, attr_out};
+use super::kill::Death;
+use super::record::{Effects, Growth, OVER_MAX, Record, compact, signed};
+use super::time::{Millis, millis};
+use super::{Handle, NAME_BYTES_MAX, key};
+use crate::buffer::Slice;
+use crate::id::{Time, Uid, Version};
+use crate::wire::AttrOut;
+
+/// What a request changed.
+#[derive(Clone, Debug, Default)]
+pub struct Changes {
+    /// Application attributes: name, value or removal; the last entry for a name counts.
+    pub writes: SmallVec<[(Slice, Option<Slice>); 2]>,
+    /// `writes` is the whole session: what the base has and it lacks is removed, what equals the base is not sent.
+    pub full: bool,
+    /// The request accessed the session (moves the idle timer, announced coalesced). A write is an access anyway.
+    pub touch: bool,
+    /// Announce the touch even within the touch interval.
+    pub touch_now: bool,
+    /// End the session; whatever else changed is dropped.
+    pub invalidate: bool,
+    /// A new id; the one that the handle was opened with no longer leads to the session.
+    pub new_id: Option<Slice>,
+    /// The session's own idle time.
+    pub max_idle: Option<Duration>,
+}
+
+/// What a commit did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Commit {
+    /// How it ended.
+    pub status: CommitStatus,
+    /// The version of the change; `Version::ZERO` where there is none.
+    pub version: Version,
+}
+
+/// How a commit ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CommitStatus {
+    /// Something was emitted.
+    Changed,
+    /// Nothing to send.
+    Unchanged,
+    /// The session was gone; nothing changed.
+    Ended,
+}
+
+/// Why a commit was refused; nothing changed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum CommitError {
+    /// A value is too large: limit, actual.
+    ValueTooLarge(usize, usize),
+    /// The session would be too large: limit, actual.
+    SessionTooLarge(usize, usize),
+    /// A name or an id is too long (or empty, for an id): limit, actual.
+    NameTooLong(usize, usize),
+    /// The store holds as much as it may: limit.
+    StoreFull(usize),
+}
+
+impl std::fmt::Display for CommitError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::ValueTooLarge(limit, actual) => write!(f, "value of {actual} bytes is over the limit of {limit}"),
+            Self::SessionTooLarge(limit, actual) => write!(f, "session of {actual} bytes is over the limit of {limit}"),
+            Self::NameTooLong(limit, actual) => write!(f, "name of {actual} bytes is over the limit of {limit}"),
+            Self::StoreFull(limit) => write!(f, "the store holds its limit of {limit} bytes"),
+        }
+    }
+}
+
+impl std::error::Error for CommitError {}
+
+const ENDED: Commit = Commit { status: CommitStatus::Ended, version: Version::ZERO };
+const UNCHANGED: Commit = Commit { status: CommitStatus::Unchanged, version: Version::ZERO };
+
+/// One attribute to set or remove.
+#[derive(Debug)]
+struct Op<'a> {
+    kind: u8,
+    name: &'a [u8],
+    value: Option<Slice>,
+    /// Every uid of a union gets it; writes go to the lowest alone.
+    everywhere: bool,
+}
+
+/// What a request changed, ready to be applied to each of its uids.
+#[derive(Debug)]
+struct Plan<'a> {
+    ops: SmallVec<[Op<'a>; 4]>,
+    touch: bool,
+    touch_now: bool,
+}
+
+impl Context {
+    /// Applies a request's changes. `emit` runs under the lock of the session, once per uid that changed, so that two commits
+    /// of one session reach each lane in their order; it must not block nor call back into the store.
+    ///
+    /// # Errors
+    /// A limit would be passed; nothing changed then.
+    pub fn commit(
+        &self,
+        handle: &Handle,
+        changes: &Changes,
+        now: Time,
+        emit: &mut dyn FnMut(&Emission<'_>),
+    ) -> Result<Commit, CommitError> {
+        let now = millis(now);
+        if changes.invalidate {
+            return Ok(self.end(handle, now, emit));
+        }
+        let plan = Plan::new(handle, changes, self.limits.value_bytes_max)?;
+        if !handle.exists() {
+            return Ok(if plan.ops.is_empty() { UNCHANGED } else { ENDED });
+        }
+        if handle.is_new()
+            && let Some(commit) = self.commit_new(handle, changes.new_id.as_ref(), &plan, now, emit)?
+        {
+            return Ok(commit);
+        }
+        let mut first = None;
+        for &uid in handle.uids() {
+            let commit = self.commit_held(uid, &plan, first.is_none(), now, emit)?;
+            if commit.status != CommitStatus::Ended {
+                let earlier = first.get_or_insert(commit);
+                if earlier.status == CommitStatus::Unchanged {
+                    *earlier = commit;
+                }
+            }
+        }
+        Ok(first.unwrap_or(ENDED))
+    }
+
+    /// Kills what the handle sees, and every create that is pending under its id.
+    fn end(&self, handle: &Handle, now: Millis, emit: &mut dyn FnMut(&Emission<'_>)) -> Commit {
+        self.names.kill_pending(handle.id());
+        let mut killed = false;
+        for &uid in handle.uids() {
+            killed |= self.kill_held(uid, now, emit);
+        }
+        match (killed, handle.is_new() || !handle.exists()) {
+            (true, _) => Commit { status: CommitStatus::Changed, version: Version::ZERO },
+            (false, true) => UNCHANGED,
+            (false, false) => ENDED,
+        }
+    }
+
+    /// The first commit of a create; `None` when an earlier one was it.
+    fn commit_new(
+        &self,
+        handle: &Handle,
+        new_id: Option<&Slice>,
+        plan: &Plan<'_>,
+        now: Millis,
+        emit: &mut dyn FnMut(&Emission<'_>),
+    ) -> Result<Option<Commit>, CommitError> {
+        let [uid] = *handle.uids() else { return Ok(Some(ENDED)) };
+        let id = new_id.unwrap_or_else(|| handle.name());
+        if id.is_empty() || id.len() > NAME_BYTES_MAX {
+            return Err(CommitError::NameTooLong(NAME_BYTES_MAX, id.len()));
+        }
+        let expired = self.expired_under(id, uid, now);
+        let cell = self.cell(uid);
+        let mut guard = cell.lock.write();
+        let shard = &mut *guard;
+        if shard.records.get(uid).is_some() {
+            return Ok(None);
+        }
+        if shard.graves.get(uid).is_some() || !self.names.is_pending(handle.id(), uid) {
+            return Ok(Some(ENDED));
+        }
+
+        let version = self.next_version();
+        let mut record = Box::new(Record::new());
+        let mut effects = Effects::default();
+        record.put(key::NAME, id, version, Some(Slice::empty()), &mut effects);
+        for op in plan.ops.iter().filter(|op| op.kind != key::NAME && op.value.is_some()) {
+            record.put(op.kind, op.name, version, op.value.as_ref().map(compact), &mut effects);
+        }
+        record.write(version);
+        record.unite_over(expired.iter().copied().chain(self.names.dead(id)));
+        (record.access, record.here, record.announced) = (now, now, now);
+        if record.payload() > self.limits.session_bytes_max {
+            return Err(CommitError::SessionTooLarge(self.limits.session_bytes_max, record.payload()));
+        }
+        let reserved = signed(record.bytes());
+        if !self.totals.reserve(reserved) {
+            return Err(CommitError::StoreFull(self.limits.store_bytes_max));
+        }
+        // Under its name first: whoever kills by name from here on finds it, and waits for this lock.
+        self.index(uid, &effects);
+        if !self.names.remove_pending(handle.id(), uid) {
+            self.names.remove(id, uid);
+            self.totals.adjust(-reserved);
+            return Ok(Some(ENDED));
+        }
+
+        let record = shard.records.insert(uid, record);
+        self.settle(Weight::default(), Weight::of(record), reserved);
+        cell.schedule(&mut shard.queue, uid, record, record.deadline(self.me, &self.spans));
+        let frame = {
+            let attrs: SmallVec<[AttrOut<'_>; 4]> = record.attrs().iter().map(attr_out).collect();
+            self.delta_frame(uid, record, Version::ZERO, &attrs, record.over(), now)
+        };
+        emit(&Emission::new(self, uid, frame, Held::Record(record), now));
+        drop(guard);
+
+        // The others hear of these deaths with the create itself.
+        for old in expired {
+            self.kill(old, &Death { since: now, names: &[], over: &[], unknown: false }, now, None);
+        }
+        Ok(Some(Commit { status: CommitStatus::Changed, version }))
+    }
+
+    /// Uids under a name that no reader sees any more: expired, or idle for so long that they will be.
+    fn expired_under(&self, id: &[u8], except: Uid, now: Millis) -> SmallVec<[Uid; 2]> {
+        let mut expired = SmallVec::new();
+        for uid in self.names.uids(id) {
+            if uid == except || expired.len() == OVER_MAX {
+                continue;
+            }
+            let shard = self.cell(uid).lock.read();
+            if shard.records.get(uid).is_some_and(|r| r.is_expired() || r.is_idle(now, self.me, &self.spans)) {
+                expired.push(uid);
+            }
+        }
+        expired
+    }
+
+    /// Applies the plan to one uid.
+    fn commit_held(
+        &self,
+        uid: Uid,
+        plan: &Plan<'_>,
+        lead: bool,
+        now: Millis,
+        emit: &mut dyn FnMut(&Emission<'_>),
+    ) -> Result<Commit, CommitError> {
+        let cell = self.cell(uid);
+        let mut guard = cell.lock.write();
+        let shard = &mut *guard;
+        let Some(record) = shard.records.get_mut(uid) else { return Ok(ENDED) };
+        if record.is_expired() && !record.has_content() {
+            return Ok(ENDED);
+        }
+
+        let ops: SmallVec<[&Op<'_>; 4]> = plan.ops.iter().filter(|op| op.applies(record, lead)).collect();
+        let reserved = self.reserve(record, &ops, lead)?;
+        let (before, base, revived) = (Weight::of(record), record.top, record.is_expired());
+        if plan.touch || !ops.is_empty() {
+            (record.access, record.here) = (now, now);
+        }
+        let announce = plan.touch && (plan.touch_now || revived || now.saturating_sub(record.announced) >= self.spans.touch);
+        if ops.is_empty() && !announce {
+            return Ok(UNCHANGED);
+        }
+        record.announced = now;
+        let version = self.next_version();
+        let mut effects = Effects::default();
+        for op in &ops {
+            record.put(op.kind, op.name, version, op.value.as_ref().map(compact), &mut effects);
+        }
+        record.write(version);
+        self.index(uid, &effects);
+        self.settle(before, Weight::of(record), reserved);
+        cell.schedule(&mut shard.queue, uid, record, record.deadline(self.me, &self.spans));
+
+        let frame = if revived && !record.is_partial() {
+            // Others may have dropped the attributes of an expired session: they need all of it.
+            self.present_frame(uid, Held::Record(record), 0, now)
+        } else {
+            let attrs: SmallVec<[AttrOut<'_>; 4]> =
+                ops.iter().filter_map(|op| record.get(op.kind, op.name)).map(attr_out).collect();
+            self.delta_frame(uid, record, base, &attrs, &[], now)
+        };
+        emit(&Emission::new(self, uid, frame, Held::Record(record), now));
+        drop(guard);
+        drop(effects);
+        Ok(Commit { status: CommitStatus::Changed, version })
+    }
+
+    /// Checks the limits of a session and of the store, and sets the growth aside. The other uids of a union get no values;
+    /// they are past refusing, as the first has changed.
+    fn reserve(&self, record: &Record, ops: &[&Op<'_>], lead: bool) -> Result<isize, CommitError> {
+        let mut growth = Growth::default();
+        for op in ops {
+            let one = record.growth(op.kind, op.name, op.value.as_ref());
+            growth.bytes += one.bytes;
+            growth.payload += one.payload;
+        }
+        if !lead {
+            self.totals.adjust(growth.bytes.max(0));
+            return Ok(growth.bytes);
+        }
+        let payload = signed(record.payload()) + growth.payload;
+        if growth.payload > 0 && payload > signed(self.limits.session_bytes_max) {
+            return Err(CommitError::SessionTooLarge(self.limits.session_bytes_max, payload.unsigned_abs()));
+        }
+        if !self.totals.reserve(growth.bytes) {
+            return Err(CommitError::StoreFull(self.limits.store_bytes_max));
+        }
+        Ok(growth.bytes)
+    }
+}
+
+impl Op<'_> {
+    /// Whether it changes the record. Setting an attribute always does, even to what it is: the application said so.
+    fn applies(&self, record: &Record, lead: bool) -> bool {
+        if !lead && !self.everywhere {
+            return false;
+        }
+        match (&self.value, self.kind) {
+            (None, _) => record.has(self.kind, self.name),
+            (Some(_), key::NAME) => !record.has(self.kind, self.name),
+            (Some(value), key::IDLE) => record.get(self.kind, self.name).is_none_or(|a| a.value.as_ref() != Some(value)),
+            (Some(_), _) => true,
+        }
+    }
+}
+
+impl<'a> Plan<'a> {
+    /// Checks names and values and finds what differs.
+    fn new(handle: &'a Handle, changes: &'a Changes, value_bytes_max: usize) -> Result<Self, CommitError> {
+        let mut ops: SmallVec<[Op<'a>; 4]> = SmallVec::new();
+        for (name, value) in &changes.writes {
+            if name.len() > NAME_BYTES_MAX {
+                return Err(CommitError::NameTooLong(NAME_BYTES_MAX, name.len()));
+            }
+            let len = value.as_ref().map_or(0, |v| v.len());
+            if len > value_bytes_max {
+                return Err(CommitError::ValueTooLarge(value_bytes_max, len));
+            }
+            ops.push(Op { kind: key::ATTR, name, value: value.clone(), everywhere: value.is_none() });
+        }
+        keep_last(&mut ops);
+        if changes.full {
+            compare(&mut ops, handle);
+        }
+        if let Some(new) = &changes.new_id {
+            if new.is_empty() || new.len() > NAME_BYTES_MAX {
+                return Err(CommitError::NameTooLong(NAME_BYTES_MAX, new.len()));
+            }
+            if new.as_bytes() != handle.id() {
+                ops.push(Op { kind: key::NAME, name: new, value: Some(Slice::empty()), everywhere: true });
+                ops.push(Op { kind: key::NAME, name: handle.id(), value: None, everywhere: true });
+            }
+        }
+        if let Some(idle) = changes.max_idle {
+            let ms = u64::try_from(idle.as_millis()).unwrap_or(u64::MAX);
+            let value = Slice::copy_from(&ms.to_le_bytes());
+            ops.push(Op { kind: key::IDLE, name: &[], value: Some(value), everywhere: true });
+        }
+        let touch = changes.touch || changes.touch_now || changes.full;
+        Ok(Self { ops, touch, touch_now: changes.touch_now })
+    }
+}
+
+/// Sorts by name; of several entries for one name the last stays.
+fn keep_last(ops: &mut SmallVec<[Op<'_>; 4]>) {
+    if ops.len() > 1 {
+        ops.reverse();
+        ops.sort_by(|a, b| a.name.cmp(b.name));
+        ops.dedup_by(|later, earlier| later.name == earlier.name);
+    }
+}
+
+/// Compares the whole session, sorted by name, with what the handle read: what is equal goes, what is missing is removed.
+fn compare<'a>(ops: &mut SmallVec<[Op<'a>; 4]>, handle: &'a Handle) {
+    let base = handle.base();
+    let missing: SmallVec<[&'a [u8]; 4]> = base
+        .iter()
+        .map(|attr| attr.name())
+        .filter(|name| ops.binary_search_by(|op| op.name.cmp(name)).is_err())
+        .collect();
+    ops.retain(|op| match base.binary_search_by(|attr| attr.name().cmp(op.name)) {
+        Ok(at) => base[at].value != op.value,
+        Err(_) => op.value.is_some(),
+    });
+    ops.extend(missing.into_iter().map(|name| Op { kind: key::ATTR, name, value: None, everywhere: true }));
+}

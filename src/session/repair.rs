@@ -1,0 +1,75 @@
+//! What one member does for another's record, and for its own when it missed something.
+
+use super::context::{Context, Weight};
+use super::emit::{Emission, Held};
+use super::record::Effects;
+use super::time::{LONG_AGO, millis};
+use crate::id::{Time, Uid};
+use crate::wire::FrameOut;
+
+impl Context {
+    /// Present state of a uid (a tombstone too), extra flags or'ed in; `None` when not held.
+    #[must_use]
+    pub fn present(&self, uid: Uid, extra_flags: u32, now: Time) -> Option<FrameOut> {
+        let shard = self.cell(uid).lock.read();
+        let held = match (shard.records.get(uid), shard.graves.get(uid)) {
+            (Some(record), _) => Held::Record(record),
+            (None, Some(grave)) => Held::Grave(grave),
+            (None, None) => return None,
+        };
+        Some(self.present_frame(uid, held, extra_flags, millis(now)))
+    }
+
+    /// Rescue: a new touch version on a session in use that another member expired; emits its present state.
+    pub fn rescue(&self, uid: Uid, now: Time, emit: &mut dyn FnMut(&Emission<'_>)) {
+        let now = millis(now);
+        let cell = self.cell(uid);
+        let mut guard = cell.lock.write();
+        let shard = &mut *guard;
+        let Some(record) = shard.records.get_mut(uid) else { return };
+        let in_use = record.here != LONG_AGO && now.saturating_sub(record.here) <= record.idle(&self.spans);
+        if !in_use || !record.is_expired() || record.is_partial() {
+            return;
+        }
+        let before = Weight::of(record);
+        record.write(self.next_version());
+        record.announced = record.access;
+        self.settle(before, Weight::of(record), 0);
+        cell.schedule(&mut shard.queue, uid, record, record.deadline(self.me, &self.spans));
+        let frame = self.present_frame(uid, Held::Record(record), 0, now);
+        emit(&Emission::new(self, uid, frame, Held::Record(record), now));
+    }
+
+    /// Every member answered and none had it whole: serve again if it was whole once, else drop it. True when it serves.
+    pub fn lift(&self, uid: Uid, _now: Time) -> bool {
+        let mut shard = self.cell(uid).lock.write();
+        let Some(record) = shard.records.get_mut(uid) else { return false };
+        if !record.is_partial() {
+            return true;
+        }
+        if record.is_expired() || record.lift() {
+            return !record.is_expired();
+        }
+        drop(shard);
+        self.drop_record(uid, |r| r.is_partial() && !r.was_whole());
+        false
+    }
+
+    /// Takes a record away without a trace, if `when` still holds under its lock.
+    pub(crate) fn drop_record(&self, uid: Uid, when: impl FnOnce(&super::record::Record) -> bool) -> bool {
+        let mut shard = self.cell(uid).lock.write();
+        if !shard.records.get(uid).is_some_and(|r| when(r)) {
+            return false;
+        }
+        let Some(record) = shard.records.remove(uid) else { return false };
+        let mut effects = Effects::default();
+        for attr in record.of_kind(super::key::NAME) {
+            effects.names.push((attr.shared_name(), false));
+        }
+        self.index(uid, &effects);
+        self.settle(Weight::of(&record), Weight::default(), 0);
+        drop(shard);
+        drop(record);
+        true
+    }
+}

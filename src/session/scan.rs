@@ -1,0 +1,48 @@
+//! Going through everything held, in pieces, while it changes.
+
+use super::context::Context;
+use super::emit::Held;
+use super::time::millis;
+use crate::id::{Time, Uid};
+use crate::wire::FrameOut;
+
+/// Where a scan stands.
+#[derive(Debug, Default)]
+pub struct Cursor {
+    /// The next shard to list.
+    shard: usize,
+    /// What is left of the shard listed last. Uids, not positions: a table moves its entries when it grows.
+    uids: Vec<Uid>,
+}
+
+impl Context {
+    /// Emits present states (tombstones too) from the cursor on, until about `budget` bytes; true when all were seen.
+    /// Anything held when the scan started and still held is emitted. `emit` runs under the session's lock, so that a
+    /// change made afterwards comes after it on every lane.
+    pub fn scan(&self, cursor: &mut Cursor, budget: usize, now: Time, emit: &mut dyn FnMut(Uid, FrameOut)) -> bool {
+        let mut spent = 0;
+        loop {
+            let Some(uid) = cursor.uids.pop() else {
+                let Some(cell) = self.cells.get(cursor.shard) else { return true };
+                let shard = cell.lock.read();
+                cursor.uids.reserve(shard.records.len() + shard.graves.len());
+                cursor.uids.extend(shard.records.iter().map(|(uid, _)| uid));
+                cursor.uids.extend(shard.graves.iter().map(|(uid, _)| uid));
+                cursor.shard += 1;
+                continue;
+            };
+            let shard = self.cell(uid).lock.read();
+            let held = match (shard.records.get(uid), shard.graves.get(uid)) {
+                (Some(record), _) => Held::Record(record),
+                (None, Some(grave)) => Held::Grave(grave),
+                (None, None) => continue,
+            };
+            let frame = self.present_frame(uid, held, 0, millis(now));
+            spent += frame.len;
+            emit(uid, frame);
+            if spent >= budget {
+                return cursor.uids.is_empty() && cursor.shard == self.cells.len();
+            }
+        }
+    }
+}
