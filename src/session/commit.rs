@@ -262,7 +262,8 @@ impl Context {
         if plan.touch || !ops.is_empty() {
             (record.access, record.here) = (now, now);
         }
-        let announce = plan.touch && (plan.touch_now || revived || now.saturating_sub(record.announced) >= self.spans.touch);
+        let announce =
+            plan.touch && (plan.touch_now || revived || now.saturating_sub(record.announced) >= self.spans.touch);
         if ops.is_empty() && !announce {
             return Ok(UNCHANGED);
         }
@@ -324,7 +325,9 @@ impl Op<'_> {
         match (&self.value, self.kind) {
             (None, _) => record.has(self.kind, self.name),
             (Some(_), key::NAME) => !record.has(self.kind, self.name),
-            (Some(value), key::IDLE) => record.get(self.kind, self.name).is_none_or(|a| a.value.as_ref() != Some(value)),
+            (Some(value), key::IDLE) => {
+                record.get(self.kind, self.name).is_none_or(|a| a.value.as_ref() != Some(value))
+            }
             (Some(_), _) => true,
         }
     }
