@@ -58,12 +58,7 @@ fn serve(node: &Node, args: &NodeArgs, stop: &Stop, out: &Output) -> Result<(), 
         .transpose()
         .map_err(|why| agent_not_started(&why))?;
 
-    let mut fields = vec![
-        ("name", json!(node.name())),
-        ("id", json!(node.id().to_string())),
-        ("address", json!(node.addr().to_string())),
-        ("members", json!(node.view().members.len())),
-    ];
+    let mut fields = ready_fields(node);
     if let Some(agent) = &agent {
         fields.push(("agent", json!(agent.addr().to_string())));
     }
@@ -77,9 +72,21 @@ fn serve(node: &Node, args: &NodeArgs, stop: &Stop, out: &Output) -> Result<(), 
     Ok(())
 }
 
+/// The fields of the line that says that a node serves.
+pub(super) fn ready_fields(node: &Node) -> Vec<(&'static str, Value)> {
+    vec![
+        ("name", json!(node.name())),
+        ("id", json!(node.id().to_string())),
+        ("address", json!(node.addr().to_string())),
+        ("members", json!(node.view().members.len())),
+    ]
+}
+
 /// The name and the fields of an event; `None` for what the first line has said.
-fn described(event: &Event) -> Option<(&'static str, Vec<(&'static str, Value)>)> {
-    let member = |id: &crate::id::MemberId, name: &str| vec![("id", json!(id.to_string())), ("name", json!(name))];
+pub(super) fn described(event: &Event) -> Option<(&'static str, Vec<(&'static str, Value)>)> {
+    let member = |id: &crate::id::MemberId, name: &str| {
+        vec![("id", json!(id.to_string())), ("name", json!(name))]
+    };
     let viewed = |id, name, view: &crate::id::ViewId| {
         let mut fields = member(id, name);
         fields.push(("view", json!(view.0)));
@@ -107,7 +114,8 @@ fn described(event: &Event) -> Option<(&'static str, Vec<(&'static str, Value)>)
     })
 }
 
-fn not_started(why: &StartError) -> Failure {
+/// A start's failure with its exit code.
+pub(super) fn not_started(why: &StartError) -> Failure {
     let exit = match why {
         StartError::Config(_) | StartError::Insecure(_) => Exit::Usage,
         StartError::Bind(..) | StartError::Multicast(..) | StartError::System(_) => Exit::Start,
