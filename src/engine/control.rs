@@ -410,8 +410,9 @@ impl<P> Control<P> {
         let Some(peer) = self.core.peer(member) else { return };
         self.core.tell(Event::MemberUp(member, peer.name().to_owned(), self.membership.view().id));
         // A member that is ready before this node knew it did not get its state through a join that this node saw:
-        // it may lack what is here, and both sides send everything. So it is after a partition.
-        if peer.state() == NodeState::Ready && (self.join.is_none() || was_lost) {
+        // it may lack what is here, and both sides send everything. So it is after a partition, also for one that still
+        // joins: what this node answered it before was of before.
+        if was_lost || peer.state() == NodeState::Ready && self.join.is_none() {
             self.repair(&peer, now);
         }
         self.judge_whole(now);
