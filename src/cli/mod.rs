@@ -16,7 +16,6 @@ mod ping;
 pub mod progress;
 #[cfg(feature = "sim")]
 mod sim;
-// Slots: mod demo;
 
 use std::process::ExitCode;
 
@@ -62,6 +61,9 @@ enum Command {
     /// Run a node and print what happens in the cluster
     #[command(after_help = EXIT_CODES)]
     Node(node::NodeArgs),
+    /// Play the story of a failing server on this machine, and check every step
+    #[command(after_help = EXIT_CODES)]
+    Demo(demo::DemoArgs),
     /// List who pings a multicast group, or say why nothing is heard
     #[command(after_help = EXIT_CODES)]
     Ping(ping::PingArgs),
@@ -78,7 +80,6 @@ enum Command {
     #[cfg(feature = "sim")]
     #[command(after_help = EXIT_CODES)]
     Sim(sim::SimArgs),
-    // Slots: Demo(demo::DemoArgs)
 }
 
 impl Cli {
@@ -86,6 +87,7 @@ impl Cli {
         let out = Output::new(self.json);
         match self.command {
             Command::Node(args) => node::run(args, &out),
+            Command::Demo(args) => demo::run(&args, &out),
             Command::Ping(args) => ping::run(&args, &out),
             Command::Config(command) => config::run(command, &out),
             Command::Bench(mut args) => {
@@ -106,7 +108,7 @@ impl Command {
             Self::Node(args) => Some(&args.settings),
             Self::Ping(args) => Some(&args.settings),
             Self::Config(command) => command.settings(),
-            Self::Bench(_) | Self::BenchProcess(_) => None,
+            Self::Demo(_) | Self::Bench(_) | Self::BenchProcess(_) => None,
             #[cfg(feature = "sim")]
             Self::Sim(_) => None,
         }
