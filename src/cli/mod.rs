@@ -40,13 +40,7 @@ pub fn main() -> ExitCode {
 
 /// Replicates HTTP sessions between the servers of a cluster, so that any of them can take over from any other.
 #[derive(Debug, Parser)]
-#[command(
-    name = "hotspare",
-    version,
-    max_term_width = 120,
-    subcommand_required = true,
-    arg_required_else_help = true
-)]
+#[command(name = "hotspare", version, max_term_width = 120, subcommand_required = true, arg_required_else_help = true)]
 #[command(after_help = EXIT_CODES)]
 struct Cli {
     /// Print JSON, one value a line, and nothing else on standard output
@@ -64,6 +58,9 @@ enum Command {
     /// Play the story of a failing server on this machine, and check every step
     #[command(after_help = EXIT_CODES)]
     Demo(demo::DemoArgs),
+    /// One server of a demonstration, started by it
+    #[command(hide = true)]
+    Member(demo::member::MemberArgs),
     /// List who pings a multicast group, or say why nothing is heard
     #[command(after_help = EXIT_CODES)]
     Ping(ping::PingArgs),
@@ -88,6 +85,7 @@ impl Cli {
         match self.command {
             Command::Node(args) => node::run(args, &out),
             Command::Demo(args) => demo::run(&args, &out),
+            Command::Member(args) => demo::member::run(&args),
             Command::Ping(args) => ping::run(&args, &out),
             Command::Config(command) => config::run(command, &out),
             Command::Bench(mut args) => {
@@ -106,6 +104,7 @@ impl Command {
     fn settings(&self) -> Option<&flags::Settings> {
         match self {
             Self::Node(args) => Some(&args.settings),
+            Self::Member(args) => Some(&args.settings),
             Self::Ping(args) => Some(&args.settings),
             Self::Config(command) => command.settings(),
             Self::Demo(_) | Self::Bench(_) | Self::BenchProcess(_) => None,
@@ -153,10 +152,7 @@ pub struct Failure {
 impl Failure {
     /// A failure with one line for each problem.
     pub fn new(exit: Exit, lines: impl IntoIterator<Item = impl ToString>) -> Self {
-        Self {
-            exit,
-            lines: lines.into_iter().map(|line| line.to_string()).collect(),
-        }
+        Self { exit, lines: lines.into_iter().map(|line| line.to_string()).collect() }
     }
 
     fn report(&self) -> ExitCode {
