@@ -1,5 +1,5 @@
 //! Stores that exchange real frames, for the tests of the session store.
-#![allow(dead_code, reason = "each test binary uses its own part")]
+#![allow(dead_code, unreachable_pub, reason = "each test binary uses its own part")]
 
 use std::sync::Arc;
 use std::time::Duration;
