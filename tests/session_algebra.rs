@@ -19,19 +19,60 @@ const NAMES: [&str; 3] = ["x", "y", "z"];
 
 #[derive(Clone, Debug)]
 enum Op {
-    Begin { member: usize, id: usize },
+    Begin {
+        member: usize,
+        id: usize,
+    },
     /// Ends the request begun last on the member, or one begun and ended now.
-    Set { member: usize, id: usize, name: usize, held: bool },
-    Remove { member: usize, id: usize, name: usize },
-    Full { member: usize, id: usize, keep: usize },
-    Touch { member: usize, id: usize },
-    Idle { member: usize, id: usize, seconds: u64 },
-    Rename { member: usize, id: usize, to: usize },
-    Kill { member: usize, id: usize },
-    Expire { member: usize, whole: bool },
-    Rescue { member: usize },
-    Deliver { frame: usize, member: usize },
-    Snapshot { from: usize, to: usize },
+    Set {
+        member: usize,
+        id: usize,
+        name: usize,
+        held: bool,
+    },
+    Remove {
+        member: usize,
+        id: usize,
+        name: usize,
+    },
+    Full {
+        member: usize,
+        id: usize,
+        keep: usize,
+    },
+    Touch {
+        member: usize,
+        id: usize,
+    },
+    Idle {
+        member: usize,
+        id: usize,
+        seconds: u64,
+    },
+    Rename {
+        member: usize,
+        id: usize,
+        to: usize,
+    },
+    Kill {
+        member: usize,
+        id: usize,
+    },
+    Expire {
+        member: usize,
+        whole: bool,
+    },
+    Rescue {
+        member: usize,
+    },
+    Deliver {
+        frame: usize,
+        member: usize,
+    },
+    Snapshot {
+        from: usize,
+        to: usize,
+    },
 }
 
 fn op() -> impl Strategy<Value = Op> {

@@ -153,7 +153,8 @@ impl Model {
         let now = self.now;
         self.sessions.retain(|_, s| !(s.names.contains(&id) && (s.expired || now - s.access > s.idle)));
         self.writes += 1;
-        let attrs = changes.into_iter().filter(|(_, v)| v.is_some()).map(|(name, v)| (name, (self.writes, v))).collect();
+        let attrs =
+            changes.into_iter().filter(|(_, v)| v.is_some()).map(|(name, v)| (name, (self.writes, v))).collect();
         let idle = if let What::Idle(idle) = what { idle } else { IDLE.as_secs() };
         let session = Session { names: [id].into(), attrs, access: now, announced: now, idle, expired: false };
         self.sessions.insert(uid, session);

@@ -48,7 +48,10 @@ impl Member {
 
     pub fn commit(&self, handle: &Handle, changes: &Changes, now: Time) -> (Commit, Vec<FrameOut>) {
         let mut frames = Vec::new();
-        let commit = self.context.commit(handle, changes, now, &mut |e| frames.push(e.frame.clone())).expect("within the limits");
+        let commit = self
+            .context
+            .commit(handle, changes, now, &mut |e| frames.push(e.frame.clone()))
+            .expect("within the limits");
         assert_eq!(commit.status == CommitStatus::Changed, !frames.is_empty());
         (commit, frames)
     }
