@@ -157,14 +157,14 @@ pub fn slice(text: &str) -> Slice {
 
 pub fn write(name: &str, value: Option<&str>) -> Changes {
     let mut changes = Changes { touch: true, ..Changes::default() };
-    changes.writes.push((slice(name), value.map(slice)));
+    changes.writes.push((name.as_bytes().into(), value.map(slice)));
     changes
 }
 
 /// A whole session, as a host without a dirty flag hands it in.
 pub fn full(attrs: &[(&str, &str)]) -> Changes {
     let mut changes = Changes { full: true, touch: true, ..Changes::default() };
-    changes.writes.extend(attrs.iter().map(|(name, value)| (slice(name), Some(slice(value)))));
+    changes.writes.extend(attrs.iter().map(|(name, value)| (name.as_bytes().into(), Some(slice(value)))));
     changes
 }
 
