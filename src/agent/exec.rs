@@ -8,8 +8,9 @@ use std::rc::Rc;
 use std::task::Waker;
 use std::time::{Duration, SystemTime};
 
-use super::command::{self, Auth, Command, CommandError, Expiry, ExpireIf, HSet, HSetKind, Hello, Keys, Rename, Set, SetIf, SetReply, Unit, Wait, When};
+use super::command::{self, Auth, Command, CommandError, Expiry, ExpireIf, HSet, HSetKind, Hello, Keys, Rename, Scan, Set, SetIf, SetReply, Unit, Wait, When};
 use super::entry::{Entry, FOREVER, Field, Kind, Ttl, WrongKind};
+use super::glob;
 use super::host::Host;
 use super::info;
 use super::replies::Replies;
@@ -177,6 +178,7 @@ impl Executor<'_> {
                 self.replies.writer().integer(i64::from(changed));
             }
             Command::Rename(rename) => self.rename(rename)?,
+            Command::Scan(scan) => self.scan(scan)?,
             Command::Ttl(key, unit) => {
                 let answer = match self.open(key)?.ttl() {
                     Ttl::Missing => -2,
@@ -192,11 +194,7 @@ impl Executor<'_> {
                 self.replies.writer().integer(answer);
             }
             Command::Type(key) => {
-                let word = match self.open(key)?.kind() {
-                    Kind::Missing => "none",
-                    Kind::Value => "string",
-                    Kind::Fields => "hash",
-                };
+                let word = self.open(key)?.kind().word();
                 self.replies.writer().simple(word);
             }
             Command::DbSize => {
@@ -395,6 +393,34 @@ impl Executor<'_> {
         } else {
             self.replies.writer().ok();
         }
+        Ok(())
+    }
+
+    /// A cursor is the number of a part of the index: nothing is kept between the steps, and a key that is there all the
+    /// while is found once.
+    fn scan(&mut self, scan: Scan<'_>) -> Result<(), Failure> {
+        let context = self.context()?;
+        let (mut part, mut found) = (scan.cursor, Vec::new());
+        while found.len() < scan.count {
+            let Some(ids) = context.ids(part) else {
+                part = 0;
+                break;
+            };
+            part += 1;
+            found.extend(ids.into_iter().filter(|id| {
+                let kind = || Entry::open(context, id).kind();
+                scan.pattern.is_none_or(|pattern| glob::matches(pattern, id))
+                    && match scan.kind {
+                        Some(word) => word.eq_ignore_ascii_case(kind().word().as_bytes()),
+                        None => kind() != Kind::Missing,
+                    }
+            }));
+        }
+        let mut writer = self.replies.writer();
+        writer.array(2);
+        writer.bulk(part.to_string().as_bytes());
+        writer.array(found.len());
+        found.iter().for_each(|id| writer.bulk(id));
         Ok(())
     }
 

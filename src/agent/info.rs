@@ -7,6 +7,7 @@ use std::fmt::Write as _;
 
 use super::command::{COMMANDS, Keys, Spec};
 use super::exec::Client;
+use super::glob;
 use super::host::Host;
 use super::resp::{Protocol, Writer};
 
@@ -116,7 +117,7 @@ pub(crate) fn config(host: &Host, writer: &mut Writer<'_>, words: Keys<'_>) {
         ("save", String::new()),
         ("timeout", String::from("0")),
     ];
-    let asked = |name: &str| rest.iter().any(|pattern| glob(&pattern.to_ascii_lowercase(), name.as_bytes()));
+    let asked = |name: &str| rest.iter().any(|pattern| glob::matches(&pattern.to_ascii_lowercase(), name.as_bytes()));
     let found: Vec<_> = settings.iter().filter(|(name, _)| asked(name)).collect();
     writer.map(found.len());
     for (name, value) in found {
@@ -180,52 +181,9 @@ fn unknown(writer: &mut Writer<'_>, command: &str, subcommand: &[u8]) {
     writer.error(&format_args!("ERR unknown subcommand or wrong number of arguments for '{subcommand}'. Try {command} HELP."));
 }
 
-/// Whether a pattern of `*` and `?` covers the name.
-fn glob(pattern: &[u8], name: &[u8]) -> bool {
-    let (mut at, mut from) = (0, 0);
-    // Where the last star stands and where its share of the name ends.
-    let mut star = None;
-    while from < name.len() {
-        match pattern.get(at) {
-            Some(b'*') => {
-                star = Some((at, from));
-                at += 1;
-            }
-            Some(&byte) if byte == b'?' || byte == name[from] => {
-                at += 1;
-                from += 1;
-            }
-            _ => {
-                let Some((place, share)) = star else { return false };
-                star = Some((place, share + 1));
-                at = place + 1;
-                from = share + 1;
-            }
-        }
-    }
-    pattern[at..].iter().all(|&byte| byte == b'*')
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn patterns_cover_what_they_say() {
-        for (pattern, name, covers) in [
-            ("*", "save", true),
-            ("", "", true),
-            ("", "a", false),
-            ("max*", "maxmemory", true),
-            ("max*s", "maxclients", true),
-            ("*m*y", "maxmemory", true),
-            ("max?emory", "maxmemory", true),
-            ("max", "maxmemory", false),
-            ("*x", "save", false),
-        ] {
-            assert_eq!(glob(pattern.as_bytes(), name.as_bytes()), covers, "{pattern} {name}");
-        }
-    }
 
     #[test]
     fn commands_describe_themselves_in_both_versions() {

@@ -17,6 +17,7 @@
 //!
 //! - A time to live counts from the last write (or `EXPIRE`) of the key, also for writes that do not name it.
 //! - A key is removed with its last field; another member's write to it at that moment is lost with it.
+//! - `SCAN` goes through the sessions in a fixed number of steps: what `COUNT` says is only where a step may end.
 //! - `WAIT` asks about the connection's last write and does not wait for members that will never have it.
 //! - Only what sessions need is there; anything else gets Redis's error for an unknown command.
 //!
@@ -32,6 +33,7 @@ mod command;
 mod connection;
 mod entry;
 mod exec;
+mod glob;
 mod host;
 mod info;
 mod replies;

@@ -15,6 +15,7 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 use super::flags::Settings;
 use super::output::Output;
 use super::{Exit, Failure};
+use crate::agent::{self, Agent, AgentError};
 use crate::event::{Event, ReadyReason};
 use crate::node::{Node, NotReady, StartError};
 
@@ -65,8 +66,15 @@ fn serve(node: &Node, args: &NodeArgs, stop: &Stop, out: &Output) -> Result<(), 
     // Its clients must not find a node that does not serve, so it starts last.
     let agent = args
         .agent
-        .map(|address| Agent::start(node, address, &args.contexts))
-        .transpose()?;
+        .map(|address| Agent::start(node.clone(), address, agent::Settings::default()))
+        .transpose()
+        .map_err(|why| {
+            let exit = match why {
+                AgentError::Insecure(_) => Exit::Usage,
+                AgentError::Bind(..) | AgentError::Thread(_) => Exit::Start,
+            };
+            Failure::new(exit, [why])
+        })?;
 
     let mut fields = vec![
         ("name", json!(node.name())),
@@ -157,19 +165,6 @@ impl Stop {
 
     fn is_wanted(&self) -> bool {
         self.0.load(Ordering::Relaxed)
-    }
-}
-
-/// Stands where the agent will.
-struct Agent(SocketAddr);
-
-impl Agent {
-    fn start(_node: &Node, _address: SocketAddr, _contexts: &[String]) -> Result<Self, Failure> {
-        Err(Failure::new(Exit::Start, ["this build has no agent"]))
-    }
-
-    fn addr(&self) -> SocketAddr {
-        self.0
     }
 }
 
