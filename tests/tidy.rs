@@ -1,8 +1,8 @@
-//! The rules of the repository that no compiler checks: who may import whom, who may touch clocks and sockets, where
-//! `unsafe` lives, how long a file may be.
+//! The rules of the repository that no compiler checks: who may import whom, who may touch clocks and
+//! sockets, where `unsafe` lives, how long a file may be.
 //!
-//! The scan works on source text with comments, strings and test modules blanked out. All violations are reported at
-//! once, each as `file:line: what`.
+//! The scan works on source text with comments, strings and test modules blanked out. All violations are
+//! reported at once, each as `file:line: what`.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -31,7 +31,8 @@ const ROOMS: &[(&str, u8)] = &[
     ("cli", 8),
 ];
 
-/// The lowest group is plain values, which may name each other; elsewhere rooms of one group do not know each other.
+/// The lowest group is plain values, which may name each other; elsewhere rooms of one group do not know each
+/// other.
 const GROUP_OF_VALUES: u8 = 0;
 
 /// Rooms of the outside world.

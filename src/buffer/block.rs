@@ -95,21 +95,17 @@ impl Owner {
 
     /// A block of a size class, from the pool when one is there. Its data is initialised, to anything.
     pub(super) fn pooled(class: u8) -> Self {
-        if let Some(idle) = pool::take(class) {
-            let block = idle.into_block();
-            // SAFETY: an idle block is valid and nobody else refers to it.
-            unsafe { block.as_ref() }.refs.store(1, Ordering::Relaxed);
-            return Self(block);
-        }
-        Self(allocate(pool::capacity(class), Origin::Pool(class), true))
+        let idle = pool::take(class).unwrap_or_else(|| Idle::allocate(class));
+        let block = idle.into_block();
+        // SAFETY: an idle block is valid and nobody else refers to it.
+        unsafe { block.as_ref() }.refs.store(1, Ordering::Relaxed);
+        Self(block)
     }
 
     /// Start of the data; valid for `capacity` bytes while this owner lives.
     pub(super) fn data(&self) -> NonNull<u8> {
         if self.block().origin == Origin::Vec {
-            // SAFETY: the origin says that the head is the start of a live `VecBlock`.
-            let block = unsafe { self.0.cast::<VecBlock>().as_ref() };
-            return NonNull::from(block.vec.as_slice()).cast();
+            return NonNull::from(self.vec_block().vec.as_slice()).cast();
         }
         // SAFETY: `HEAD` bytes of head are followed by the data (none for the empty block: one past its end).
         unsafe { self.0.byte_add(HEAD) }.cast()
@@ -124,10 +120,7 @@ impl Owner {
     pub(super) fn footprint(&self) -> usize {
         match self.block().origin {
             Origin::Pool(_) | Origin::Exact => HEAD + self.capacity(),
-            // SAFETY: the origin says that the head is the start of a live `VecBlock`.
-            Origin::Vec => {
-                size_of::<VecBlock>() + unsafe { self.0.cast::<VecBlock>().as_ref() }.vec.capacity()
-            }
+            Origin::Vec => size_of::<VecBlock>() + self.vec_block().vec.capacity(),
             Origin::Empty => 0,
         }
     }
@@ -140,6 +133,12 @@ impl Owner {
     /// Whether this is the block of no bytes; an address is compared, no shared memory is touched.
     pub(super) fn is_empty(&self) -> bool {
         std::ptr::eq(self.0.as_ptr(), &raw const EMPTY)
+    }
+
+    fn vec_block(&self) -> &VecBlock {
+        assert_eq!(self.block().origin, Origin::Vec);
+        // SAFETY: the origin says that the head is the start of a `VecBlock`, which lives as long as any owner.
+        unsafe { self.0.cast().as_ref() }
     }
 
     fn block(&self) -> &Block {
@@ -194,6 +193,11 @@ pub(super) struct Idle(NonNull<Block>);
 unsafe impl Send for Idle {}
 
 impl Idle {
+    /// A new block of the class.
+    pub(super) fn allocate(class: u8) -> Self {
+        Self(allocate(pool::capacity(class), Origin::Pool(class), true))
+    }
+
     /// # Safety
     ///
     /// `block` was made by [`allocate`] and nothing else refers to it.

@@ -1,6 +1,5 @@
 use std::collections::HashMap;
 
-use super::pool;
 use super::{Buf, Slice};
 
 #[test]
@@ -131,31 +130,13 @@ fn empty_buffer_is_never_reclaimed_but_grows() {
 }
 
 #[test]
-fn pool_keeps_a_bounded_number_of_blocks() {
-    // The class of 256 KiB: no other test uses it.
-    let class = pool::class_of(200 << 10).unwrap();
-    let (_, most) = pool::level(class);
-    let held: Vec<Buf> = (0..most + 3)
-        .map(|_| Buf::with_capacity(200 << 10))
-        .collect();
-    assert_eq!(pool::level(class).0, 0);
-    drop(held);
-    assert_eq!(pool::level(class), (most, most));
-    let again = Buf::with_capacity(200 << 10);
-    assert_eq!(pool::level(class).0, most - 1);
-    drop(again.freeze());
-}
-
-#[test]
-fn size_classes_cover_what_they_promise() {
-    for capacity in [0, 1, 496, 497, 1008, 1009, 4096, 65520, (256 << 10) - 16] {
-        let class = pool::class_of(capacity).unwrap();
-        assert!(pool::capacity(class) >= capacity);
-        assert!(class == 0 || pool::capacity(class - 1) < capacity);
+fn exact_buffer_is_exact() {
+    for capacity in [0, 77, 300_000] {
+        assert_eq!(Buf::exact(capacity).capacity(), capacity);
     }
-    assert_eq!(pool::class_of((256 << 10) - 15), None);
-    assert_eq!(pool::class_of(usize::MAX), None);
-    assert_eq!(Buf::exact(77).capacity(), 77);
+    let mut buf = Buf::exact(77);
+    buf.resize(77);
+    assert_eq!(buf.freeze().allocated(), 16 + 77);
 }
 
 #[test]

@@ -1,7 +1,8 @@
 //! Flags: the settings as `clap` arguments made from the one table, and parsing that reports every mistake.
 //!
-//! Settings arrive here as text and are judged by [`Layers`], together with the file and the environment. `clap` stops at its
-//! first mistake; [`parse`] takes the blamed argument out and asks again until nothing is left to blame.
+//! Settings arrive here as text and are judged by [`Layers`], together with the file and the environment.
+//! `clap` stops at its first mistake; [`parse`] takes the blamed argument out and asks again until nothing is
+//! left to blame.
 
 use std::borrow::Cow;
 use std::ffi::OsString;

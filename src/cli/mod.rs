@@ -1,18 +1,22 @@
 //! The `hotspare` command: parses flags, runs one subcommand, turns its result into an exit code.
 //!
-//! A subcommand is a module with an arguments struct and a `run`. It writes through [`Output`], so that `--json` means the
-//! same everywhere, and never ends the process itself. Signals are handled here and nowhere in the library.
+//! A subcommand is a module with an arguments struct and a `run`. It writes through [`Output`], so that
+//! `--json` means the same everywhere, and never ends the process itself. Signals are handled here and
+//! nowhere in the library.
 
 pub mod alloc;
 mod bench;
 mod config;
+pub mod demo;
 mod flags;
 mod logger;
 mod node;
 pub mod output;
 mod ping;
 pub mod progress;
-// Slots: mod demo; #[cfg(feature = "sim")] mod sim;
+#[cfg(feature = "sim")]
+mod sim;
+// Slots: mod demo;
 
 use std::process::ExitCode;
 
@@ -70,7 +74,11 @@ enum Command {
     /// One process of a benchmark, started by the others
     #[command(hide = true)]
     BenchProcess(bench::ProcessArgs),
-    // Slots: Demo(demo::DemoArgs), #[cfg(feature = "sim")] Sim(sim::SimArgs)
+    /// Run whole clusters in virtual time, one from each seed, and check what must hold
+    #[cfg(feature = "sim")]
+    #[command(after_help = EXIT_CODES)]
+    Sim(sim::SimArgs),
+    // Slots: Demo(demo::DemoArgs)
 }
 
 impl Cli {
@@ -84,6 +92,8 @@ impl Cli {
                 args.json |= self.json;
                 bench::run(&args).map_err(Failure::from)
             }
+            #[cfg(feature = "sim")]
+            Command::Sim(args) => sim::run(&args, &out),
             Command::BenchProcess(args) => bench::run_process(&args).map_err(Failure::from),
         }
     }
@@ -97,6 +107,8 @@ impl Command {
             Self::Ping(args) => Some(&args.settings),
             Self::Config(command) => command.settings(),
             Self::Bench(_) | Self::BenchProcess(_) => None,
+            #[cfg(feature = "sim")]
+            Self::Sim(_) => None,
         }
     }
 
@@ -115,6 +127,8 @@ pub enum Exit {
     Usage = 2,
     /// The node could not start: the address is taken, there is no multicast, …
     Start = 3,
+    /// A signal ended it before it was done.
+    Interrupted = 130,
 }
 
 const EXIT_CODES: &str = "\
@@ -123,7 +137,7 @@ Exit codes:
   1    the check or the run failed
   2    wrong flags or configuration; nothing was started
   3    the node could not start (address taken, no multicast, no thread)
-  130  ended at once by a second Ctrl-C";
+  130  interrupted before it was done; a node, by a second Ctrl-C";
 
 /// Why a command did not succeed.
 #[derive(Clone, PartialEq, Eq, Debug)]

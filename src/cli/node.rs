@@ -1,7 +1,7 @@
 //! `hotspare node`: runs a node until it is told to stop, and prints what happens in the cluster.
 //!
-//! The first line on standard output says that the node serves; a supervisor can wait for it. Then comes one line for
-//! each event. Ctrl-C and SIGTERM leave the cluster properly.
+//! The first line on standard output says that the node serves; a supervisor can wait for it. Then comes one
+//! line for each event. Ctrl-C and SIGTERM leave the cluster properly.
 
 use std::io;
 use std::net::SocketAddr;
@@ -25,9 +25,6 @@ pub(super) struct NodeArgs {
     /// Serve sessions to Redis clients on this address
     #[arg(long, value_name = "ADDR:PORT")]
     agent: Option<SocketAddr>,
-    /// A context to open at the start; may be given several times
-    #[arg(long = "context", value_name = "NAME")]
-    contexts: Vec<String>,
     #[command(flatten)]
     pub(super) settings: Settings,
 }
@@ -35,8 +32,7 @@ pub(super) struct NodeArgs {
 /// Runs the node.
 pub(super) fn run(args: NodeArgs, out: &Output) -> Result<(), Failure> {
     let config = args.settings.load_and_warn()?.config;
-    let stop = Stop::on_signals()
-        .map_err(|why| Failure::new(Exit::Start, [format!("no signal handler: {why}")]))?;
+    let stop = Stop::on_signals().map_err(|why| Failure::new(Exit::Start, [format!("no signal handler: {why}")]))?;
     let node = Node::start(config).map_err(|why| not_started(&why))?;
     let result = serve(&node, &args, &stop, out);
     node.leave(LEAVE_TIMEOUT);
@@ -45,14 +41,6 @@ pub(super) fn run(args: NodeArgs, out: &Output) -> Result<(), Failure> {
 
 /// From the start to the wish to stop.
 fn serve(node: &Node, args: &NodeArgs, stop: &Stop, out: &Output) -> Result<(), Failure> {
-    let mut contexts = Vec::with_capacity(args.contexts.len());
-    for name in &args.contexts {
-        let context = node.context(name);
-        contexts.push(
-            context
-                .map_err(|why| Failure::new(Exit::Usage, [format!("context {name}: {why:?}")]))?,
-        );
-    }
     let mut waiting_for = String::new();
     while let Err(NotReady(why)) = node.wait_ready(TURN) {
         if stop.is_wanted() {
@@ -63,25 +51,14 @@ fn serve(node: &Node, args: &NodeArgs, stop: &Stop, out: &Output) -> Result<(), 
             waiting_for = why;
         }
     }
-    // Its clients must not find a node that does not serve, so it starts last.
+    // State first, then the port opens: its clients never find a node that does not serve.
     let agent = args
         .agent
         .map(|address| Agent::start(node.clone(), address, agent::Settings::default()))
         .transpose()
-        .map_err(|why| {
-            let exit = match why {
-                AgentError::Insecure(_) => Exit::Usage,
-                AgentError::Bind(..) | AgentError::Thread(_) => Exit::Start,
-            };
-            Failure::new(exit, [why])
-        })?;
+        .map_err(|why| agent_not_started(&why))?;
 
-    let mut fields = vec![
-        ("name", json!(node.name())),
-        ("id", json!(node.id().to_string())),
-        ("address", json!(node.addr().to_string())),
-        ("members", json!(node.view().members.len())),
-    ];
+    let mut fields = ready_fields(node);
     if let Some(agent) = &agent {
         fields.push(("agent", json!(agent.addr().to_string())));
     }
@@ -95,8 +72,18 @@ fn serve(node: &Node, args: &NodeArgs, stop: &Stop, out: &Output) -> Result<(), 
     Ok(())
 }
 
+/// The fields of the line that says that a node serves.
+pub(super) fn ready_fields(node: &Node) -> Vec<(&'static str, Value)> {
+    vec![
+        ("name", json!(node.name())),
+        ("id", json!(node.id().to_string())),
+        ("address", json!(node.addr().to_string())),
+        ("members", json!(node.view().members.len())),
+    ]
+}
+
 /// The name and the fields of an event; `None` for what the first line has said.
-fn described(event: &Event) -> Option<(&'static str, Vec<(&'static str, Value)>)> {
+pub(super) fn described(event: &Event) -> Option<(&'static str, Vec<(&'static str, Value)>)> {
     let member = |id: &crate::id::MemberId, name: &str| {
         vec![("id", json!(id.to_string())), ("name", json!(name))]
     };
@@ -106,16 +93,10 @@ fn described(event: &Event) -> Option<(&'static str, Vec<(&'static str, Value)>)
         fields
     };
     // Ids are bytes; what is no printable ASCII is escaped.
-    let session = |context: &str, id: &[u8]| {
-        vec![
-            ("context", json!(context)),
-            ("session", json!(id.escape_ascii().to_string())),
-        ]
-    };
+    let session =
+        |context: &str, id: &[u8]| vec![("context", json!(context)), ("session", json!(id.escape_ascii().to_string()))];
     Some(match event {
-        Event::Ready(ReadyReason::TimedOut(members)) => {
-            ("incomplete", vec![("members_missing", json!(members))])
-        }
+        Event::Ready(ReadyReason::TimedOut(members)) => ("incomplete", vec![("members_missing", json!(members))]),
         Event::Ready(ReadyReason::Transferred | ReadyReason::First) => return None,
         Event::MemberUp(id, name, view) => ("member-up", viewed(id, name, view)),
         Event::MemberSuspect(id, name) => ("member-suspect", member(id, name)),
@@ -133,7 +114,8 @@ fn described(event: &Event) -> Option<(&'static str, Vec<(&'static str, Value)>)
     })
 }
 
-fn not_started(why: &StartError) -> Failure {
+/// A start's failure with its exit code.
+pub(super) fn not_started(why: &StartError) -> Failure {
     let exit = match why {
         StartError::Config(_) | StartError::Insecure(_) => Exit::Usage,
         StartError::Bind(..) | StartError::Multicast(..) | StartError::System(_) => Exit::Start,
@@ -145,6 +127,14 @@ fn not_started(why: &StartError) -> Failure {
     failure
 }
 
+fn agent_not_started(why: &AgentError) -> Failure {
+    let exit = match why {
+        AgentError::Insecure(_) => Exit::Usage,
+        AgentError::Bind(..) | AgentError::Thread(_) => Exit::Start,
+    };
+    Failure::new(exit, [format!("agent: {why}")])
+}
+
 /// The wish to stop, raised by a signal.
 struct Stop(Arc<AtomicBool>);
 
@@ -153,11 +143,7 @@ impl Stop {
     fn on_signals() -> io::Result<Self> {
         let wanted = Arc::new(AtomicBool::new(false));
         // The order matters: at the first SIGINT the flag is still down when the shutdown looks at it.
-        signal_hook::flag::register_conditional_shutdown(
-            SIGINT,
-            EXIT_INTERRUPTED,
-            Arc::clone(&wanted),
-        )?;
+        signal_hook::flag::register_conditional_shutdown(SIGINT, EXIT_INTERRUPTED, Arc::clone(&wanted))?;
         signal_hook::flag::register(SIGINT, Arc::clone(&wanted))?;
         signal_hook::flag::register(SIGTERM, Arc::clone(&wanted))?;
         Ok(Self(wanted))

@@ -1,7 +1,7 @@
 //! What commands print: lines and tables for people, one JSON value a line for programs.
 //!
-//! Only results go to standard output; problems and the log go to standard error. A reader that went away is no error: a
-//! node goes on serving without one.
+//! Only results go to standard output; problems and the log go to standard error. A reader that went away is
+//! no error: a node goes on serving without one.
 
 use std::fmt::Write as _;
 use std::io::{self, IsTerminal as _, Write as _};
@@ -49,14 +49,15 @@ impl Output {
         });
     }
 
-    /// Prints rows under headings: an array of objects, or aligned columns.
+    /// Prints rows under headings: an array of objects, or aligned columns; without rows an empty array, or
+    /// nothing.
     pub fn table(&self, headings: &[&str], rows: &[Vec<Value>]) {
         if self.json {
             let objects = rows
                 .iter()
                 .map(|row| object(headings.iter().copied().zip(row)));
             self.line(&format!("[{}]", objects.collect::<Vec<_>>().join(",")));
-        } else {
+        } else if !rows.is_empty() {
             self.line(&aligned(headings, rows));
         }
     }

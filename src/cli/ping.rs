@@ -1,8 +1,8 @@
 //! `hotspare ping`: who pings a multicast group, and where nobody is heard, why.
 //!
-//! It joins the group and listens; it is no member and nobody dials it. The self-test sends one datagram to a random group of its own,
-//! which no node listens to; `--probe` sends one to the group itself, in the name of no cluster, which nodes count as foreign and
-//! ignore. What is kept of the pings heard is bounded.
+//! It joins the group and listens; it is no member and nobody dials it. The self-test sends one datagram to a
+//! random group of its own, which no node listens to; `--probe` sends one to the group itself, in the name of
+//! no cluster, which nodes count as foreign and ignore. What is kept of the pings heard is bounded.
 
 #![expect(
     clippy::disallowed_methods,

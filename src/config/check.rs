@@ -1,7 +1,7 @@
 //! The rules between settings: the one place that decides whether a [`Config`] can run.
 //!
-//! Every rule is looked at, so that all problems are told at once. It reads values only; where they came from is added by
-//! [`Layers`](super::Layers).
+//! Every rule is looked at, so that all problems are told at once. It reads values only; where they came from
+//! is added by [`Layers`](super::Layers).
 
 use std::fmt;
 use std::net::IpAddr;
@@ -331,7 +331,8 @@ impl Config {
             SPAN_MAX,
         );
         if self.touch_interval > self.idle_grace {
-            // Other members know of an access up to touch_interval late, and give the session idle_grace for it.
+            // Other members know of an access up to touch_interval late, and give the session idle_grace for
+            // it.
             found.error(
                 format!(
                     "sessions.touch_interval {} must not exceed sessions.idle_grace {}, or members expire a session in use",
@@ -431,12 +432,12 @@ impl Found {
 
 /// Names travel in every ping, a datagram of fixed size.
 pub(super) const NAME_BYTES_MAX: usize = 64;
-/// More threads or sockets per member than this gain nothing on any machine that was measured, and cost descriptors.
+/// Ten times the largest preset: what is beyond is more likely a slip than a wish.
 const WORKERS_MAX: usize = 64;
 const LANES_MAX: usize = 64;
 /// The kernel's `TCP_CA_NAME_MAX` without its terminator.
 const CONGESTION_BYTES_MAX: usize = 15;
-/// Frame fields that count a session's bytes have 32 bits.
+/// Offsets into a frame's payload have 32 bits; this stays well below.
 const SESSION_BYTES_CEILING: usize = 1 << 30;
 const COUNT_MAX: usize = 1 << 28;
 const PERIOD_MIN: Duration = Duration::from_millis(5);

@@ -1,8 +1,9 @@
 //! The URI filter: requests whose URI matches send nothing at their end.
 //!
-//! Two written forms are in use and both are taken: the list of patterns separated by `;` of Tomcat 5, and the
-//! single regular expression of its successors. Either way a pattern must match the *whole* URI. A `;` list handed
-//! to the newer form is accepted there and matches nothing; here the form is told by the `;` itself.
+//! Two written forms are in use and both are taken: the list of patterns separated by `;` of Tomcat 5, and
+//! the single regular expression of its successors. Either way a pattern must match the *whole* URI. A `;`
+//! list handed to the newer form is accepted there and matches nothing; here the form is told by the `;`
+//! itself.
 //!
 //! Invariant: matching takes time linear in the URI, and a compiled filter's size is bounded.
 
@@ -111,7 +112,7 @@ fn build(pattern: &str) -> Result<Regex, regex::Error> {
 
 /// Far above any filter in use; keeps a hostile file from keeping the compiler busy.
 const TEXT_BYTES_MAX: usize = 8192;
-/// A list of 50 file endings compiles to about 20 KiB.
+/// A list of 50 file endings compiles to less than 64 KiB.
 const COMPILED_BYTES_MAX: usize = 1 << 20;
 const NEST_MAX: u32 = 64;
 

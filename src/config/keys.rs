@@ -1,7 +1,8 @@
-//! The one table of settings: TOML keys, environment variables, flags, `config dump` and the help all come from it.
+//! The one table of settings: TOML keys, environment variables, flags, `config dump` and the help all come
+//! from it.
 //!
-//! A row ties a key path to a field of [`Config`] and to the written form of its value. A field without a row does
-//! not compile. This module reads no file and checks no rule between fields.
+//! A row ties a key path to a field of [`Config`] and to the written form of its value. A field without a row
+//! does not compile. This module reads no file and checks no rule between fields.
 
 use std::net::{IpAddr, Ipv4Addr};
 

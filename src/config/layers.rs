@@ -1,8 +1,9 @@
-//! Layered settings: a preset, a TOML file, the environment, flags; later layers win and every value keeps its origin.
+//! Layered settings: a preset, a TOML file, the environment, flags; later layers win and every value keeps
+//! its origin.
 //!
-//! Nothing here stops at the first mistake: wrong values of every layer and broken rules between values come back in
-//! one list, each with the file and line, variable or flag that holds it. The library reads no environment of its own accord; the
-//! caller hands the variables in.
+//! Nothing here stops at the first mistake: wrong values of every layer and broken rules between values come
+//! back in one list, each with the file and line, variable or flag that holds it. The library reads no
+//! environment of its own accord; the caller hands the variables in.
 
 use std::fmt::{self, Write as _};
 use std::fs::File;
@@ -108,8 +109,8 @@ impl Layers {
 
     /// Adds those of the variables that begin with `HOTSPARE_`.
     ///
-    /// A name that is no setting's is an error within one of our sections and a warning elsewhere: an orchestrator may put variables of
-    /// its own (`HOTSPARE_SERVICE_HOST`) beside ours.
+    /// A name that is no setting's is an error within one of our sections and a warning elsewhere: an
+    /// orchestrator may put variables of its own (`HOTSPARE_SERVICE_HOST`) beside ours.
     #[must_use]
     pub fn env<N: AsRef<str>, V: AsRef<str>>(
         mut self,
@@ -362,7 +363,7 @@ const PRESETS: [Preset; 3] = [
 /// Variables that the command reads itself: its file, and what it logs.
 const ENV_OTHERS: [&str; 2] = ["CONFIG", "LOG"];
 
-/// A thousand times a complete dump.
+/// Hundreds of times a complete dump.
 const FILE_BYTES_MAX: u64 = 1 << 20;
 
 /// Longer lines do not push everybody's comment to the right.

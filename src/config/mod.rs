@@ -1,8 +1,9 @@
 //! Everything that can be set, with defaults, presets and the one place that checks it.
 //!
-//! [`Config`] is plain data; [`Config::check`] holds every rule between its fields. [`KEYS`] is the one table of settings, from which TOML keys,
-//! environment variables, flags and `config dump` come; [`Layers`] loads them on top of each other and knows where each value came
-//! from. [`Filter`] is the compiled URI filter. Nothing here opens a socket or reads the process's environment.
+//! [`Config`] is plain data; [`Config::check`] holds every rule between its fields. [`KEYS`] is the one table
+//! of settings, from which TOML keys, environment variables, flags and `config dump` come; [`Layers`] loads
+//! them on top of each other and knows where each value came from. [`Filter`] is the compiled URI filter.
+//! Nothing here opens a socket or reads the process's environment.
 
 mod check;
 mod filter;
@@ -117,7 +118,8 @@ impl Default for Config {
 }
 
 impl Config {
-    /// A local network of a few dozen members: a crashed member is noticed at once by its sockets, a silent one after a second.
+    /// A local network of a few dozen members: a crashed member is noticed at once by its sockets, a silent
+    /// one after a second.
     #[must_use]
     pub fn lan() -> Self {
         Self {
@@ -179,7 +181,8 @@ impl Config {
         }
     }
 
-    /// The numbers of `SimpleTcpCluster`, for sites that are used to them: what an imported `server.xml` starts from.
+    /// The numbers of `SimpleTcpCluster`, for sites that are used to them: what an imported `server.xml`
+    /// starts from.
     #[must_use]
     pub fn tomcat() -> Self {
         Self {

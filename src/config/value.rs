@@ -1,7 +1,8 @@
 //! Settings as text: how each kind of value is read and shown.
 //!
-//! Owns the written forms (`200ms`, `64MiB`, `auto`, …) and nothing else: it knows no key and no [`Config`](super::Config).
-//! Invariant: for every codec, reading what was shown gives the value back, and reading never panics.
+//! Owns the written forms (`200ms`, `64MiB`, `auto`, …) and nothing else: it knows no key and no
+//! [`Config`](super::Config). Invariant: for every codec, reading what was shown gives the value back, and
+//! reading never panics.
 
 use std::fmt::Display;
 use std::marker::PhantomData;

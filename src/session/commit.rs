@@ -167,7 +167,7 @@ impl Context {
         emit: &mut dyn FnMut(&Emission<'_>),
     ) -> Result<Option<Commit>, CommitError> {
         let [uid] = *handle.uids() else { return Ok(Some(ENDED)) };
-        let id = new_id.unwrap_or(handle.name());
+        let id = new_id.unwrap_or_else(|| handle.name());
         if id.is_empty() || id.len() > NAME_BYTES_MAX {
             return Err(CommitError::NameTooLong(NAME_BYTES_MAX, id.len()));
         }

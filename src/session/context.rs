@@ -192,6 +192,16 @@ impl Context {
         all
     }
 
+    /// What is held of one session, as [`dump`](Self::dump) shows it.
+    #[must_use]
+    pub fn dump_of(&self, uid: Uid) -> Option<RecordDump> {
+        let shard = self.cell(uid).lock.read();
+        match (shard.records.get(uid), shard.graves.get(uid)) {
+            (Some(record), _) => Some(RecordDump::of(record)),
+            (None, grave) => grave.map(|_| RecordDump::dead()),
+        }
+    }
+
     pub(crate) fn cell(&self, uid: Uid) -> &Cell {
         &self.cells[shard(self.keys.uid(uid))]
     }

@@ -33,10 +33,8 @@ pub(crate) const SHARDS: usize = 64;
 
 /// The shard of a hash: bits that the tables use neither for position (low) nor for their tag (high).
 pub(crate) fn shard(hash: u64) -> usize {
-    const { assert!(SHARDS.is_power_of_two()) };
-    #[expect(clippy::cast_possible_truncation, reason = "masked to the number of shards")]
-    let low = (hash >> 40) as usize;
-    low & (SHARDS - 1)
+    const { assert!(SHARDS.is_power_of_two() && SHARDS <= 256) };
+    usize::from(hash.to_le_bytes()[5]) & (SHARDS - 1)
 }
 
 /// The finaliser of SplitMix64.

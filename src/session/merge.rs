@@ -148,9 +148,8 @@ impl Context {
         let Some(record) = record else { return Ok(Merged::default()) };
         let (seen, weight) = if held { (Seen::of(record), Weight::of(record)) } else { Default::default() };
         let mut effects = Effects::default();
-        let attrs = incoming.attrs().filter(|a| !a.key.is_empty());
         let load = |range| incoming.value(range);
-        let joined = record.join(&claim, attrs, over.iter().copied(), load, &mut effects);
+        let joined = record.join(&claim, attrs(incoming), over.iter().copied(), load, &mut effects);
         record.access = record.access.max(accessed);
         record.announced = record.announced.max(accessed);
         if record.is_expired() && !seen.expired {
@@ -191,7 +190,7 @@ impl Context {
         let empty = Record::new();
         let record = held.unwrap_or(&empty);
         let mut growth = Growth { bytes: if held.is_some() { 0 } else { signed(record.bytes()) }, payload: 0 };
-        for AttrView { key, version, value } in incoming.attrs() {
+        for AttrView { key, version, value } in attrs(incoming) {
             let Some((&kind, name)) = key.split_first() else { continue };
             let len = value.map(|(from, to)| to.saturating_sub(from));
             if name.len() > NAME_BYTES_MAX || len.is_some_and(|l| l > self.limits.value_bytes_max) {
@@ -209,6 +208,12 @@ impl Context {
         }
         Ok(growth)
     }
+}
+
+/// The attributes of a frame. In a sound one none is above its `top`, which is what moves the clock.
+fn attrs<'a>(incoming: &SessionView<'a>) -> impl Iterator<Item = AttrView<'a>> {
+    let top = incoming.top();
+    incoming.attrs().filter(move |a| a.version <= top)
 }
 
 /// What the frame claims: a create and a complete present state build on nothing, an incomplete one fills no gap.

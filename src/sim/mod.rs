@@ -1,1 +1,154 @@
-//! sim
+//! A whole cluster in one thread, from one seed.
+//!
+//! Every node is the real thing: an [`engine::Core`](crate::engine::Core) with its store and its
+//! [`Control`](crate::engine::Control), fed real wire bytes over simulated streams in virtual time. One random source
+//! decides everything, so a seed is a run, and a failure is a number. The shell is as thin as the one of `runtime`: what a
+//! run proves of the engine holds there.
+//!
+//! | part | job |
+//! |---|---|
+//! | `sched` | virtual time: a heap by (time, sequence) |
+//! | `net` | streams, datagrams, cuts, the kernels of hosts |
+//! | `process` | the shell around one node |
+//! | `swarm` | what a seed stands for |
+//! | `load` | users and their requests |
+//! | `faults` | what goes wrong |
+//! | `oracle` | what must be true |
+//! | `world` | the loop |
+//!
+//! A run has four phases: nodes start; load and faults; everything heals, load goes on; quiet.
+//!
+//! # What is checked
+//!
+//! A *change* is what one commit did to one session (one uid). Its *holders* are the writer and every member that confirmed
+//! it to the caller. A holder is *live* while the same incarnation runs; a state is *at or after* a change when the session
+//! is dead there, or `top` and each attribute that the change wrote have at least its version. A session is *readable* when it is
+//! neither dead nor partial and `top > exp`. It was *idle* when, among the accesses that a live member holds, two neighbours
+//! (or the last and now) lie at least the idle time apart, less what coalescing and drift may take.
+//!
+//! - **I1, durability.** While one of its holders is live, a change is not lost: when all is quiet every node is at or after
+//!   it and reads the session, unless somebody ended the session, a create under its name listed it as over, or it was
+//!   idle. Nothing is dead that nobody ended.
+//! - **I2, no ack before apply.** When a caller is told, each member that it counts as an applied copy and that is live in
+//!   the same incarnation is at or after the change.
+//! - **I3, one content.** Each (uid, attribute, version) has one content wherever it is seen, the one that was committed.
+//! - **I4, no way back.** On one incarnation the version of an attribute of a uid never falls.
+//! - **I5, convergence.** Within a bound after everything has healed and load has ended, every node is ready, has every other in
+//!   view as a copy, has nothing unacknowledged, and all read the same sessions.
+//! - **I6, no resurrection.** A uid that is dead on a node never lives there again; one whose end has a live holder is
+//!   readable nowhere when all is quiet.
+//! - **I7, complete joins.** A node that opens (not by time-out) is at or after every change that all in view had acked
+//!   before it met a holder that is ready, reachable and in its view, and still at or after it.
+//! - **Accuracy.** Without faults nobody is lost from a view and no copy is ever missing.
+//! - **Outcomes.** The copies that a caller is told of are the members not named missing; an op that is done has woken its
+//!   caller; `ended` is said only of what does not live.
+//! - **Bounds.** No queue is above its cap; no honest member's bytes are refused; nothing panics.
+//!
+//! A change is *excused* from I1 when every holder died; excuses are counted, and where there was at most one fault there may
+//! be none.
+
+mod faults;
+mod load;
+mod net;
+mod oracle;
+mod process;
+mod sched;
+mod swarm;
+mod world;
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::Duration;
+
+use crate::id::Time;
+
+type Sched = sched::Sched<world::Event>;
+
+/// What a run of one seed showed.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Report {
+    /// The seed.
+    pub seed: u64,
+    /// Events that happened.
+    pub events: u64,
+    /// Identity of the run: equal for two runs of a seed, or the simulator is at fault.
+    pub hash: u64,
+    /// Virtual time at the end.
+    pub time: Time,
+    /// Changes committed.
+    pub updates: u64,
+    /// Changes whose caller was told that every member in view has them.
+    pub acked: u64,
+    /// Callers whose patience ended first.
+    pub timeouts: u64,
+    /// Requests that found their session ended.
+    pub ended: u64,
+    /// Joins that opened because time was up: not judged.
+    pub timed_out_joins: u64,
+    /// Changes that were checked at the end.
+    pub checked: u64,
+    /// Acked changes that were lost with all their holders.
+    pub excused: u64,
+    /// Changes not asked for at the end because their session was ended, over, or idle.
+    pub gone: [u64; 3],
+    /// Copies looked at when their ack was told.
+    pub acks_checked: u64,
+    /// Changes looked for at joins.
+    pub joins_checked: u64,
+    /// How long the cluster took to come to rest.
+    pub convergence: Duration,
+    /// Faults by class.
+    pub faults: BTreeMap<&'static str, u64>,
+    /// What was violated.
+    pub violation: Option<Violation>,
+}
+
+/// A rule that did not hold.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Violation {
+    /// Which one: a word of the [module docs](self).
+    pub rule: &'static str,
+    /// What was seen.
+    pub text: String,
+    /// When, in virtual time.
+    pub at: Time,
+}
+
+impl Violation {
+    fn new(rule: &'static str, text: String) -> Self {
+        Self { rule, text, at: Time::ZERO }
+    }
+}
+
+impl fmt::Display for Violation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} violated at {:.3} s: {}", self.rule, self.at.as_secs_f64(), self.text)
+    }
+}
+
+impl std::error::Error for Violation {}
+
+/// Runs one seed. A panic of the code under test is a violation like any other.
+#[must_use]
+pub fn run(seed: u64) -> Report {
+    guarded(seed, false)
+}
+
+/// Runs one seed and writes what happens to standard output, a line an event.
+#[must_use]
+pub fn trace(seed: u64) -> Report {
+    guarded(seed, true)
+}
+
+fn guarded(seed: u64, verbose: bool) -> Report {
+    catch_unwind(AssertUnwindSafe(|| world::World::new(seed, verbose).run())).unwrap_or_else(|panic| {
+        let text = panic
+            .downcast_ref::<String>()
+            .cloned()
+            .or_else(|| panic.downcast_ref::<&str>().map(|s| (*s).to_owned()))
+            .unwrap_or_else(|| String::from("(no message)"));
+        Report { seed, violation: Some(Violation::new("panic", text)), ..Report::default() }
+    })
+}

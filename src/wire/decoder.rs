@@ -89,6 +89,9 @@ impl Decoder {
     ///
     /// When the space was smaller.
     pub fn filled(&mut self, n: usize) {
+        if self.failed.is_some() {
+            return;
+        }
         let outstanding = self.piece.unwrap_or(0);
         if outstanding == 0 {
             self.buf.advance(n);
@@ -205,26 +208,25 @@ impl Decoder {
     /// Sees to it that the frame at hand fits, or that a read is worth its while when there is none.
     fn make_room(&mut self) {
         let held = self.buf.len();
-        if held == 0 {
-            // Start over at the front, where the memory is warm, when no frame is held any more.
-            self.buf.reclaim();
-        }
-        let chunk = CHUNK.min(self.frame_max);
-        let wanted = match self.header {
+        let frame = match self.header {
             Some(header) if header.kind != Kind::Part => header.frame_len,
-            _ if held == 0 => READ_MIN,
             _ => part::HEAD_LEN,
         };
-        // Room for at least one byte, even if `next` was not drained and whole frames lie here.
-        let wanted = wanted.max(held + 1);
-        if wanted >= LARGE {
-            if self.buf.capacity() != wanted {
-                self.buf.move_to(Buf::exact(wanted));
+        if frame >= LARGE && frame > held {
+            if self.buf.capacity() != frame {
+                self.buf.move_to(Buf::exact(frame));
             }
-        } else if self.buf.capacity() < wanted
-            && !(self.buf.reclaim() && self.buf.capacity() >= wanted)
-        {
-            self.buf.move_to(Buf::with_capacity(chunk.max(wanted)));
+            return;
+        }
+        let mut wanted = frame.max(held + 1);
+        if held == 0 {
+            // Start over at the front, where the memory is warm, if no frame is held any more.
+            self.buf.reclaim();
+            wanted = READ_MIN;
+        }
+        if self.buf.capacity() < wanted && !(self.buf.reclaim() && self.buf.capacity() >= wanted) {
+            let chunk = CHUNK.min(self.frame_max).max(wanted + READ_MIN);
+            self.buf.move_to(Buf::with_capacity(chunk));
         }
     }
 

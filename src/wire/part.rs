@@ -15,8 +15,11 @@ use crate::buffer::{Buf, Slice};
 /// Bytes of a `Part` frame before its piece.
 pub(super) const HEAD_LEN: usize = HEADER_LEN + size_of::<Layout>();
 
-const _: () =
-    assert!(HEAD_LEN + PART_BYTES <= FRAME_BYTES_MAX && HEAD_LEN % 16 == 0 && PART_BYTES % 16 == 0);
+const _: () = assert!(
+    HEAD_LEN + PART_BYTES <= FRAME_BYTES_MAX
+        && HEAD_LEN.is_multiple_of(16)
+        && PART_BYTES.is_multiple_of(16)
+);
 
 #[derive(FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
 #[repr(C)]
@@ -107,7 +110,7 @@ impl Joint {
         if offset != expected
             || total != announced
             || piece == 0
-            || piece % 16 != 0
+            || !piece.is_multiple_of(16)
             || piece > total - offset
         {
             return Err(FrameError::Part);

@@ -115,7 +115,7 @@ impl ProcessArgs {
         // An open loop may take ten times its length to send what was due.
         let text = sender.read(REPLY + self.load.seconds * 12);
         text.ok().and_then(|text| Figures::from_json(&text)).ok_or_else(|| {
-            format!("{}: the sender gave no figures; what it said stands above", self.row.as_str())
+            format!("the sender of {} gave no figures; what it said stands above", self.row.as_str())
         })
     }
 }

@@ -1,6 +1,7 @@
 //! Behaviour of one node's membership, driven by hand.
 
 use super::candidates::DIALS_PER_PERIOD;
+use super::graveyard::GRAVES_MAX;
 use super::*;
 
 pub(super) const FREQUENCY: Time = ms(200);
@@ -264,6 +265,16 @@ fn words_clear_a_silent_suspect_but_not_one_whose_socket_closed() {
 }
 
 #[test]
+fn words_no_longer_clear_a_silent_suspect_whose_socket_closed_since() {
+    let mut m = node_with(2..=2);
+    run(&mut m, DROP);
+    m.handle_lost(DROP + ms(1), id(2));
+    m.handle_ping(DROP + ms(2), &ping_of(2, 2), local());
+    assert_eq!(news(&mut m), []);
+    assert!(m.view().get(id(2)).unwrap().suspect);
+}
+
+#[test]
 fn a_lane_that_opens_again_clears_a_lost_suspect() {
     let mut m = node_with(2..=2);
     m.handle_lost(ms(10), id(2));
@@ -375,6 +386,39 @@ fn a_late_call_extends_the_silence_allowed_by_the_lateness() {
     assert_eq!(news(&mut m), [], "450 ms late: a silence of 1100 ms counts for 650 ms");
     let happened = run(&mut m, ms(2000));
     assert_eq!(happened[0], (ms(1450), MembershipAction::Suspect { member: id(2) }));
+}
+
+#[test]
+fn a_late_call_judges_nobody_before_the_sockets_were_read() {
+    let mut m = node_with(2..=2);
+    run(&mut m, ms(999));
+    m.handle_timeout(ms(1300));
+    assert_eq!(news(&mut m), [], "the silence allowed ends now, unless a ping lies unread");
+    m.handle_ping(ms(1301), &ping_of(2, 2), local());
+    assert_eq!(run(&mut m, ms(2000)), []);
+}
+
+#[test]
+fn lateness_is_made_good_once_however_much_arrives_with_it() {
+    let mut m = node_with(2..=3);
+    m.handle_lost(ms(10), id(2));
+    run(&mut m, ms(50));
+    assert_eq!(m.poll_timeout(), Some(ms(250)));
+    for _ in 0..5 {
+        m.handle_contact(ms(600), id(3));
+    }
+    let down = ms(10) + ms(350) + 2 * VERIFY;
+    assert_eq!(run(&mut m, ms(1500)).last(), Some(&(down, MembershipAction::Down { member: id(2) })));
+}
+
+#[test]
+fn own_lateness_does_not_forget_a_candidate() {
+    let mut m = alone();
+    m.handle_ping(ms(10), &ping_of(2, 1), local());
+    run(&mut m, ms(650));
+    m.handle_timeout(ms(1250));
+    run(&mut m, ms(1300));
+    assert_eq!(m.candidates().count(), 1);
 }
 
 #[test]
@@ -507,6 +551,30 @@ fn a_candidate_that_refuses_is_dialled_again_and_forgotten_when_it_goes_quiet() 
     let happened = run(&mut m, ms(9000));
     assert_eq!(happened, [(ms(2000) + DROP, MembershipAction::Forget { member: id(2) })]);
     assert_eq!(m.known().count(), 0);
+}
+
+#[test]
+fn replayed_pings_do_not_keep_a_candidate() {
+    let mut m = alone();
+    for n in 0..10 {
+        run(&mut m, ms(n * 200));
+        let verdict = m.handle_ping(ms(n * 200), &ping_of(2, 1), local());
+        assert_eq!(verdict, if n == 0 { PingVerdict::Fresh } else { PingVerdict::Stale });
+    }
+    assert_eq!(m.known().count(), 0);
+}
+
+#[test]
+fn the_memory_of_those_that_left_is_bounded() {
+    let mut m = alone();
+    for n in 2..2 * GRAVES_MAX as u64 {
+        m.handle_ping(ms(n), &Ping { addr: addr(2), ..ping_of(n, 1) }, local());
+        m.handle_admitted(ms(n), id(n), "short-lived", NodeState::Ready);
+        m.handle_status(ms(n), id(n), NodeState::Leaving);
+    }
+    assert_eq!(m.graveyard.len(), GRAVES_MAX);
+    let last = 2 * GRAVES_MAX as u64 - 1;
+    assert_eq!(m.handle_ping(ms(last), &ping_of(last % 100, 2), local()), PingVerdict::Fresh, "the oldest went");
 }
 
 #[test]

@@ -124,7 +124,8 @@ impl PerThread<'_> {
         }
         write_all(&self.sockets, frame, &mut self.count)?;
         if self.answered {
-            for mut socket in &self.sockets {
+            // The last one written to answers last: whoever waits for it first waits once.
+            for mut socket in self.sockets.iter().rev() {
                 let mut ack = [0; ACK];
                 socket.read_exact(&mut ack)?;
                 self.count += 1;

@@ -133,7 +133,7 @@ impl<'a> Shared<'a> {
     /// Reads once from the receiver that lags most; returns what all have applied. The caller holds the right to read.
     fn read_acks(&self) -> io::Result<u64> {
         let mut acked = self.acked.lock();
-        let lowest = acked.iter().enumerate().min_by_key(|(_, acked)| **acked).map_or(0, |(i, _)| i);
+        let lowest = acked.iter().enumerate().rev().min_by_key(|(_, acked)| **acked).map_or(0, |(i, _)| i);
         // Acks are cumulative, equally long and never split: the last of a read counts.
         let mut acks = [0; ACK * BATCH];
         let n = (&self.sockets[lowest]).read(&mut acks)?;

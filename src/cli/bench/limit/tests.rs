@@ -1,3 +1,5 @@
+//! What bare sockets deliver, and when an answered call returns.
+
 use clap::Parser;
 
 use super::super::process::Receiver;

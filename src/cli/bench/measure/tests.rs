@@ -1,3 +1,5 @@
+//! Loops that are counted and timed without a socket.
+
 use std::num::NonZeroUsize;
 
 use clap::Parser;

@@ -1,0 +1,142 @@
+//! What goes wrong, and how it ends.
+
+use std::time::Duration;
+
+use super::load::exponential;
+use super::net::{Death, HostId};
+use super::swarm::{Fault, Kind};
+use super::world::{DRAIN, Event, Phase, World};
+use crate::id::Time;
+
+/// How long a node that said goodbye still runs.
+const GOODBYE: Duration = Duration::from_millis(300);
+
+impl World {
+    /// Lets one fault strike, and plans the next.
+    pub(super) fn fault(&mut self) {
+        if self.phase != Phase::Storm {
+            return;
+        }
+        let faults = self.profile.faults();
+        if !faults.is_empty() {
+            let fault = faults[self.sched.rng.usize(..faults.len())];
+            let struck = self.strike(fault);
+            if struck {
+                *self.report.faults.entry(fault.name()).or_default() += 1;
+            }
+        }
+        match self.profile.kind {
+            Kind::Swarm(_) => {
+                let delay = exponential(&mut self.sched, self.profile.fault_every_ms);
+                self.sched.after(delay, Event::Fault);
+            }
+            Kind::Calm | Kind::Single(_) => {}
+        }
+    }
+
+    fn strike(&mut self, fault: Fault) -> bool {
+        let host = self.sched.rng.usize(..self.profile.nodes);
+        let outage = self.sched.millis(20, self.profile.outage_ms);
+        match fault {
+            Fault::Kill | Fault::PowerLoss => {
+                if !self.may_lose(host) {
+                    return false;
+                }
+                let death = if fault == Fault::Kill { Death::Killed } else { Death::PowerLoss };
+                self.bury(host, death);
+                self.sched.after(outage, Event::Start(host));
+            }
+            Fault::Leave => {
+                if !self.may_lose(host) || !self.leaving.insert(host) {
+                    return false;
+                }
+                let number = self.starts[host];
+                self.sched.trace(|| format!("n{host}.{number} is to leave"));
+                let since = self.sched.now();
+                self.sched.after(Duration::from_millis(1), Event::Leave(host, number, since));
+            }
+            Fault::Pause => {
+                let until = self.sched.now() + outage;
+                self.sched.trace(|| format!("n{host} pauses for {outage:?}"));
+                self.net.hosts[host].paused_until = until;
+            }
+            Fault::Isolate => {
+                let others = (0..self.profile.nodes).filter(|h| *h != host);
+                let ways = others.flat_map(|h| [(host, h), (h, host)]).collect();
+                self.cut(ways, outage);
+            }
+            Fault::OneWay => {
+                let other = self.another(host);
+                self.cut(vec![(host, other)], outage);
+            }
+            Fault::Partial => {
+                let other = self.another(host);
+                self.cut(vec![(host, other), (other, host)], outage);
+            }
+            Fault::Halves => {
+                let side: Vec<bool> = (0..self.profile.nodes).map(|_| self.sched.rng.bool()).collect();
+                let all = (0..side.len()).flat_map(|a| (0..side.len()).map(move |b| (a, b)));
+                let ways = all.filter(|(a, b)| side[*a] != side[*b]).collect();
+                self.cut(ways, outage);
+            }
+            Fault::Reset => {
+                for _ in 0..self.sched.rng.usize(1..=4) {
+                    let reset = self.net.reset_any(&mut self.sched);
+                    self.sched.trace(|| format!("connection {reset:?} is reset"));
+                }
+            }
+        }
+        true
+    }
+
+    fn another(&mut self, host: HostId) -> HostId {
+        (host + self.sched.rng.usize(1..self.profile.nodes)) % self.profile.nodes
+    }
+
+    fn cut(&mut self, ways: Vec<(HostId, HostId)>, outage: Duration) {
+        self.sched.trace(|| format!("{ways:?} are cut for {outage:?}"));
+        for (from, to) in &ways {
+            self.net.cut(*from, *to);
+        }
+        self.sched.after(outage, Event::Mend(ways));
+    }
+
+    /// A process may die while another lives: the death of all excuses everything and shows nothing.
+    fn may_lose(&self, host: HostId) -> bool {
+        let others = (0..self.profile.nodes).filter(|h| *h != host);
+        self.processes[host].is_some()
+            && !self.leaving.contains(&host)
+            && others.filter(|h| self.processes[*h].is_some() && !self.leaving.contains(h)).count() > 0
+    }
+
+    /// A process ends at once.
+    pub(super) fn bury(&mut self, host: HostId, death: Death) {
+        if let Some(process) = self.processes[host].take() {
+            self.sched.trace(|| format!("n{host}.{} dies: {death:?}", process.number));
+            self.oracle.died(process.member);
+            self.net.die(&mut self.sched, host, death);
+        }
+        self.leaving.remove(&host);
+    }
+
+    /// A node on its way out: once it has handed over what is queued, it says goodbye and goes.
+    pub(super) fn leave(&mut self, host: HostId, number: u32, since: Time) {
+        let Some(process) = self.processes[host].as_mut().filter(|p| p.number == number) else { return };
+        if self.net.hosts[host].paused_until > self.sched.now() {
+            self.sched.at(self.net.hosts[host].paused_until, Event::Leave(host, number, since));
+            return;
+        }
+        if !process.core.is_drained() && self.sched.now() < since + DRAIN {
+            self.sched.after(Duration::from_millis(5), Event::Leave(host, number, since));
+            return;
+        }
+        let now = process.clock(self.sched.now());
+        process.control.leave(now, &mut process.fx);
+        process.settle(&mut self.net, &mut self.sched);
+        process.plan_timer(&mut self.sched);
+        self.sched.trace(|| format!("n{host}.{number} says goodbye"));
+        let outage = self.sched.millis(20, self.profile.outage_ms);
+        self.sched.after(GOODBYE, Event::Gone(host, number));
+        self.sched.after(GOODBYE + outage, Event::Start(host));
+    }
+}

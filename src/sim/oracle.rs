@@ -1,0 +1,376 @@
+//! What must be true, kept apart from the code under test: every committed change, who holds it, who is alive.
+//!
+//! The oracle never asks a node whether it did well: it is told what callers did and what they were told, looks at dumps,
+//! and compares. The rules are those of [`super`].
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::time::Duration;
+
+use smallvec::SmallVec;
+
+use super::Violation;
+use crate::id::{MemberId, Time, Uid, Version};
+use crate::session::RecordDump;
+
+/// An internal key: kind, then name.
+pub(super) type Key = SmallVec<[u8; 16]>;
+
+/// What identifies a value; `None`: removed.
+pub(super) type Content = Option<u64>;
+
+/// One committed change of one session.
+#[derive(Clone, Debug)]
+pub(super) struct Change {
+    pub(super) uid: Uid,
+    /// `Version::ZERO` for an end.
+    pub(super) version: Version,
+    pub(super) ends: bool,
+    pub(super) writes: SmallVec<[(Key, Content); 4]>,
+    /// The writer, then who confirmed.
+    pub(super) holders: SmallVec<[MemberId; 5]>,
+    at: Time,
+    /// When its caller was told of success by every member in view.
+    acked: Option<Time>,
+}
+
+/// Place of a change in the oracle's list.
+pub(super) type ChangeId = usize;
+
+#[derive(Debug, Default)]
+struct Truth {
+    changes: Vec<ChangeId>,
+    /// Somebody invalidated it.
+    ended: bool,
+    /// A create under its name listed it as over.
+    over: bool,
+}
+
+#[derive(Debug)]
+struct Life {
+    alive: bool,
+}
+
+/// What was checked, and what was not because it may not be.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Tally {
+    /// Obligations checked at the end.
+    pub(super) checked: u64,
+    /// Every holder had crashed.
+    pub(super) excused: u64,
+    /// The session had been ended by somebody.
+    pub(super) ended: u64,
+    /// A create listed it as over.
+    pub(super) over: u64,
+    /// It had really been idle.
+    pub(super) idle: u64,
+    /// Copies checked at the moment of their ack.
+    pub(super) acks: u64,
+    /// Obligations checked at a join.
+    pub(super) joins: u64,
+}
+
+#[derive(Debug)]
+pub(super) struct Oracle {
+    idle: Duration,
+    /// A session may expire this much earlier than its idle time: announcements are coalesced, clocks drift.
+    slack: Duration,
+    lives: BTreeMap<MemberId, Life>,
+    sessions: BTreeMap<Uid, Truth>,
+    changes: Vec<Change>,
+    content: HashMap<(Uid, Key, Version), Content>,
+    seen: HashMap<(MemberId, Uid, Key), Version>,
+    dead: HashSet<(MemberId, Uid)>,
+    pub(super) tally: Tally,
+}
+
+type Checked = Result<(), Violation>;
+
+impl Oracle {
+    pub(super) fn new(idle: Duration, slack: Duration) -> Self {
+        Self {
+            idle,
+            slack,
+            lives: BTreeMap::new(),
+            sessions: BTreeMap::new(),
+            changes: Vec::new(),
+            content: HashMap::new(),
+            seen: HashMap::new(),
+            dead: HashSet::new(),
+            tally: Tally::default(),
+        }
+    }
+
+    pub(super) fn born(&mut self, member: MemberId) {
+        self.lives.insert(member, Life { alive: true });
+    }
+
+    pub(super) fn died(&mut self, member: MemberId) {
+        if let Some(life) = self.lives.get_mut(&member) {
+            life.alive = false;
+        }
+    }
+
+    /// A change is in the writer's store.
+    pub(super) fn committed(
+        &mut self,
+        writer: MemberId,
+        uid: Uid,
+        version: Version,
+        writes: SmallVec<[(Key, Content); 4]>,
+        ends: bool,
+        now: Time,
+    ) -> ChangeId {
+        for (key, content) in &writes {
+            self.content.insert((uid, key.clone(), version), *content);
+        }
+        let id = self.changes.len();
+        let truth = self.sessions.entry(uid).or_default();
+        truth.changes.push(id);
+        if ends {
+            truth.ended = true;
+            self.dead.insert((writer, uid));
+        }
+        let holders = SmallVec::from_slice(&[writer]);
+        self.changes.push(Change { uid, version, ends, writes, holders, at: now, acked: None });
+        id
+    }
+
+    /// A create listed the session as over.
+    pub(super) fn over(&mut self, uid: Uid) {
+        self.sessions.entry(uid).or_default().over = true;
+    }
+
+    pub(super) fn change(&self, id: ChangeId) -> &Change {
+        &self.changes[id]
+    }
+
+    pub(super) fn changes_of(&self, uid: Uid) -> impl Iterator<Item = &Change> {
+        self.sessions.get(&uid).into_iter().flat_map(|t| t.changes.iter().map(|id| &self.changes[*id]))
+    }
+
+    /// A caller was told that members confirmed its change; `whole`: every one in view.
+    pub(super) fn confirmed(&mut self, id: ChangeId, by: &[MemberId], whole: bool, now: Time) {
+        let change = &mut self.changes[id];
+        for member in by {
+            if !change.holders.contains(member) {
+                change.holders.push(*member);
+            }
+        }
+        if whole {
+            change.acked = Some(now);
+        }
+    }
+
+    /// I2: a member whose ack made a caller's success holds the change at that moment.
+    pub(super) fn check_ack(&mut self, id: ChangeId, member: MemberId, held: Option<&RecordDump>) -> Checked {
+        if !self.lives.get(&member).is_some_and(|l| l.alive) {
+            return Ok(());
+        }
+        self.tally.acks += 1;
+        let change = &self.changes[id];
+        if change.ends && held.is_some_and(|h| h.dead) {
+            self.dead.insert((member, change.uid));
+        }
+        match holds(change, held) {
+            Ok(()) => Ok(()),
+            Err(why) => Err(Violation::new("I2", format!("{member} acked {} and {why}", self.name(id)))),
+        }
+    }
+
+    /// I3, I4, I6 on one node's state.
+    pub(super) fn look(&mut self, member: MemberId, dump: &[(Uid, RecordDump)]) -> Checked {
+        for (uid, record) in dump {
+            if record.dead {
+                if !self.dead.contains(&(member, *uid)) {
+                    self.dead.insert((member, *uid));
+                    self.check_death(member, *uid)?;
+                }
+                continue;
+            }
+            if self.dead.contains(&(member, *uid)) {
+                return Err(Violation::new("I6", format!("{member} had applied the end of {uid:?} and holds it again")));
+            }
+            for (key, version, value) in &record.attrs {
+                let key = Key::from_slice(key);
+                let content = value.as_deref().map(digest);
+                match self.content.get(&(*uid, key.clone(), *version)) {
+                    Some(truth) if *truth == content => {}
+                    Some(_) => {
+                        let text = format!("{member} holds {uid:?} {} at {version:?} with another content", show(&key));
+                        return Err(Violation::new("I3", text));
+                    }
+                    None => {
+                        let text = format!("{member} holds {uid:?} {} at {version:?}, which nobody wrote", show(&key));
+                        return Err(Violation::new("I3", text));
+                    }
+                }
+                let seen = self.seen.entry((member, *uid, key)).or_insert(*version);
+                if *version < *seen {
+                    let text = format!("{member} went back to {version:?} from {seen:?} in {uid:?}");
+                    return Err(Violation::new("I4", text));
+                }
+                *seen = *version;
+            }
+        }
+        Ok(())
+    }
+
+    /// I4 as a request sees it.
+    pub(super) fn check_read(&mut self, member: MemberId, uid: Uid, key: Key, version: Version, content: u64) -> Checked {
+        if self.dead.contains(&(member, uid)) {
+            let text = format!("a request at {member} was given {uid:?}, whose end was applied there");
+            return Err(Violation::new("I6", text));
+        }
+        match self.content.get(&(uid, key.clone(), version)) {
+            Some(Some(truth)) if *truth == content => {}
+            other => {
+                let text = format!("a request at {member} read {uid:?} {} at {version:?}: {other:?}", show(&key));
+                return Err(Violation::new("I3", text));
+            }
+        }
+        let seen = self.seen.entry((member, uid, key)).or_insert(version);
+        if version < *seen {
+            let text = format!("a request at {member} read {version:?} after {seen:?} in {uid:?}");
+            return Err(Violation::new("I4", text));
+        }
+        *seen = version;
+        Ok(())
+    }
+
+    /// I7: what a joiner that opens must hold. `since` is when it came to know each donor, whose state is given too.
+    pub(super) fn check_join(
+        &mut self,
+        joiner: MemberId,
+        held: &BTreeMap<Uid, RecordDump>,
+        donors: &BTreeMap<MemberId, (Time, BTreeMap<Uid, RecordDump>)>,
+        now: Time,
+    ) -> Checked {
+        for id in 0..self.changes.len() {
+            let change = &self.changes[id];
+            let Some(acked) = change.acked else { continue };
+            let donor = change.holders.iter().find(|m| {
+                donors.get(m).is_some_and(|(since, state)| acked < *since && holds(change, state.get(&change.uid)).is_ok())
+            });
+            let Some(donor) = donor else { continue };
+            if self.is_idle(change.uid, now) {
+                continue;
+            }
+            self.tally.joins += 1;
+            if let Err(why) = holds(change, held.get(&change.uid)) {
+                let text = format!("{joiner} opened, and of {}, held by {donor}, {why}", self.name(id));
+                return Err(Violation::new("I7", text));
+            }
+        }
+        Ok(())
+    }
+
+    /// I1 and I6 when all is quiet: every node is judged by its state.
+    pub(super) fn check_quiet(&mut self, nodes: &BTreeMap<MemberId, BTreeMap<Uid, RecordDump>>, now: Time) -> Checked {
+        for id in 0..self.changes.len() {
+            let change = &self.changes[id];
+            let held = change.holders.iter().any(|m| self.lives.get(m).is_some_and(|l| l.alive));
+            if !held {
+                if change.acked.is_some() {
+                    self.tally.excused += 1;
+                }
+                continue;
+            }
+            self.tally.checked += 1;
+            let truth = &self.sessions[&change.uid];
+            if change.ends {
+                for (member, state) in nodes {
+                    if state.get(&change.uid).is_some_and(|r| !r.dead && r.top > r.exp) {
+                        let text = format!("{member} still serves {}", self.name(id));
+                        return Err(Violation::new("I6", text));
+                    }
+                }
+                continue;
+            }
+            if truth.ended {
+                self.tally.ended += 1;
+                continue;
+            }
+            if truth.over {
+                self.tally.over += 1;
+                continue;
+            }
+            if self.is_idle(change.uid, now) {
+                self.tally.idle += 1;
+                continue;
+            }
+            for (member, state) in nodes {
+                let record = state.get(&change.uid);
+                let visible = record.is_some_and(|r| !r.dead && !r.partial && r.top > r.exp);
+                let why = match holds(change, record) {
+                    Err(why) => why,
+                    Ok(()) if !visible => String::from("it is not readable there"),
+                    Ok(()) => continue,
+                };
+                let text = format!("{} is lost at {member}: {why}", self.name(id));
+                return Err(Violation::new("I1", text));
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether nobody is known to have used the session for its idle time, now or at any time before.
+    ///
+    /// An access counts while one of those that hold it is alive.
+    pub(super) fn is_idle(&self, uid: Uid, now: Time) -> bool {
+        let limit = self.idle.saturating_sub(self.slack);
+        let mut last = None;
+        for change in self.changes_of(uid) {
+            if change.ends || !change.holders.iter().any(|m| self.lives.get(m).is_some_and(|l| l.alive)) {
+                continue;
+            }
+            if last.is_some_and(|last| change.at.saturating_sub(last) >= limit) {
+                return true;
+            }
+            last = Some(change.at);
+        }
+        last.is_none_or(|last| now.saturating_sub(last) >= limit)
+    }
+
+    fn check_death(&self, member: MemberId, uid: Uid) -> Checked {
+        if self.sessions.get(&uid).is_some_and(|t| t.ended || t.over) {
+            return Ok(());
+        }
+        Err(Violation::new("I1", format!("{uid:?} is dead at {member}, and nobody ended it")))
+    }
+
+    fn name(&self, id: ChangeId) -> String {
+        let change = &self.changes[id];
+        let what = if change.ends { String::from("end") } else { format!("change {:?}", change.version) };
+        format!("{what} of {:?} (committed {:?}, held by {:?})", change.uid, change.at, change.holders)
+    }
+}
+
+/// Whether a state is at or after a change.
+fn holds(change: &Change, held: Option<&RecordDump>) -> Result<(), String> {
+    let Some(record) = held else { return Err(String::from("does not hold the session")) };
+    if record.dead {
+        return Ok(());
+    }
+    if change.ends {
+        return Err(String::from("holds the session alive"));
+    }
+    if record.top < change.version {
+        return Err(format!("is at {:?}", record.top));
+    }
+    for (key, _) in &change.writes {
+        let version = record.attrs.iter().find(|(k, _, _)| k[..] == key[..]).map_or(Version::ZERO, |(_, v, _)| *v);
+        if version < change.version {
+            return Err(format!("has {} at {version:?}", show(key)));
+        }
+    }
+    Ok(())
+}
+
+/// What identifies a value.
+pub(super) fn digest(value: &[u8]) -> u64 {
+    u64::from(crc32fast::hash(value)) | (value.len() as u64) << 32
+}
+
+fn show(key: &[u8]) -> String {
+    String::from_utf8_lossy(key).into_owned()
+}

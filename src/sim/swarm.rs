@@ -1,0 +1,276 @@
+//! What a seed stands for: the size of its cluster, its weather, its faults and the shape of its load.
+//!
+//! Swarm testing: each class of fault is on with one half, with a strength of its own, and the load's shape is drawn
+//! too, so that seeds differ in kind. One seed in ten has no fault, one in ten exactly one: there nothing is excused.
+
+use std::time::Duration;
+
+use super::net::Weather;
+use crate::engine::{ControlSettings, CoreSettings};
+use crate::id::{MemberId, Time};
+use crate::proto::link::Identity;
+use crate::session::{Limits, Settings};
+use crate::wire;
+
+/// A class of fault.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(super) enum Fault {
+    /// A process is killed, and started again on the same address.
+    Kill,
+    /// A host vanishes without a word, and comes back.
+    PowerLoss,
+    /// A node leaves on purpose, and is started again.
+    Leave,
+    /// A process stands still while its clock goes on.
+    Pause,
+    /// One host is cut off.
+    Isolate,
+    /// One direction between two hosts is cut.
+    OneWay,
+    /// Two hosts are cut from each other while others see both.
+    Partial,
+    /// The cluster falls into two parts.
+    Halves,
+    /// A connection is reset.
+    Reset,
+}
+
+impl Fault {
+    pub(super) const ALL: [Self; 9] = [
+        Self::Kill,
+        Self::PowerLoss,
+        Self::Leave,
+        Self::Pause,
+        Self::Isolate,
+        Self::OneWay,
+        Self::Partial,
+        Self::Halves,
+        Self::Reset,
+    ];
+
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Kill => "kill",
+            Self::PowerLoss => "power loss",
+            Self::Leave => "leave",
+            Self::Pause => "pause",
+            Self::Isolate => "isolate",
+            Self::OneWay => "one way",
+            Self::Partial => "partial",
+            Self::Halves => "halves",
+            Self::Reset => "reset",
+        }
+    }
+}
+
+/// How much of the world is allowed to go wrong.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// Nothing fails.
+    Calm,
+    /// One fault of this class, once.
+    Single(Fault),
+    /// These classes, again and again.
+    Swarm(Vec<Fault>),
+}
+
+/// The shape of the load.
+#[derive(Clone, Debug)]
+pub(super) struct Load {
+    pub(super) users: usize,
+    /// Mean time between two requests of one user, in milliseconds.
+    pub(super) think_ms: f64,
+    /// Share of requests that go to any node rather than to the user's own.
+    pub(super) roam: f64,
+    /// Share of users that share their session with others.
+    pub(super) hot: f64,
+    /// Longest time between a request's begin and its end, in milliseconds, and the share that takes long.
+    pub(super) hold_ms: u64,
+    pub(super) slow: f64,
+    /// Distinct attribute names.
+    pub(super) names: usize,
+    /// Usual size of a value, share of values sixteen times that, and of huge ones.
+    pub(super) value: usize,
+    pub(super) tail: f64,
+    pub(super) huge: f64,
+    /// Weights of what a request does: delta, full, remove, touch, invalidate, change of id, max idle.
+    pub(super) weights: [u32; 7],
+    /// Share of logins that take a new id.
+    pub(super) fresh_id: f64,
+    /// Shares of requests that wait for `applied`, for `received`; the rest is queued.
+    pub(super) applied: f64,
+    pub(super) received: f64,
+    pub(super) ack_timeout: Duration,
+    /// How long a caller waits above high water.
+    pub(super) queue_wait: Duration,
+}
+
+/// Everything that a seed decides before the first event.
+#[derive(Clone, Debug)]
+pub(super) struct Profile {
+    pub(super) kind: Kind,
+    pub(super) nodes: usize,
+    pub(super) weather: Weather,
+    pub(super) load: Load,
+    /// Mean time between faults, in milliseconds.
+    pub(super) fault_every_ms: f64,
+    /// Longest pause, cut and downtime.
+    pub(super) outage_ms: u64,
+    /// Clock rates differ by at most this, in parts per million.
+    pub(super) drift_ppm: i64,
+    /// Nodes start within this of each other, in milliseconds.
+    pub(super) spread_ms: u64,
+    /// How long load and faults last.
+    pub(super) length: Duration,
+    lanes: usize,
+    frequency: Duration,
+    queue_bytes_max: usize,
+    pub(super) sessions: Settings,
+}
+
+impl Profile {
+    pub(super) fn draw(rng: &mut fastrand::Rng) -> Self {
+        let kind = match rng.u8(..10) {
+            0 => Kind::Calm,
+            1 => Kind::Single(Fault::ALL[rng.usize(..Fault::ALL.len())]),
+            _ => Kind::Swarm(Fault::ALL.into_iter().filter(|_| rng.bool()).collect()),
+        };
+        let swarm = matches!(kind, Kind::Swarm(_));
+        let on = |rng: &mut fastrand::Rng| swarm && rng.bool();
+        let outage_ms = if rng.bool() { 1500 } else { 5000 };
+        let short_idle = rng.u8(..10) < 3;
+        let max_idle = if short_idle { rng.u64(2000..4000) } else { 1_000_000 };
+        let slow_net = on(rng);
+        let weather = Weather {
+            latency: if slow_net { (500, 20_000) } else { (20, 400) },
+            tail: if on(rng) { rng.f64() * 0.1 } else { 0.0 },
+            tail_micros: rng.u64(1000..200_000),
+            piece_max: if rng.bool() { 0 } else { *pick(rng, &[1, 7, 64, 1500, 16_384]) },
+            short_write: if rng.bool() { 0.0 } else { rng.f64() * 0.3 },
+            window: if on(rng) { rng.usize(2 << 10..32 << 10) } else { 256 << 10 },
+            loss: if on(rng) { rng.f64() * 0.4 } else { 0.0 },
+            double: if on(rng) { rng.f64() * 0.3 } else { 0.0 },
+            lost_dial: if on(rng) { rng.f64() * 0.3 } else { 0.0 },
+            lag: if on(rng) { (0, 20_000) } else { (0, 100) },
+        };
+        let nodes = rng.usize(2..=5);
+        let length = Duration::from_millis(rng.u64(5000..9000));
+        let mut load = Load::draw(rng);
+        if weather.piece_max == 1 {
+            // Every byte is an event: keep the run affordable.
+            load.value = load.value.min(16);
+            load.huge = 0.0;
+            load.tail = 0.0;
+        }
+        Self {
+            nodes,
+            fault_every_ms: 300.0 + rng.f64() * 2000.0,
+            outage_ms,
+            drift_ppm: if rng.bool() { 0 } else { 20_000 },
+            spread_ms: if rng.bool() { 50 } else { 2000 },
+            length,
+            lanes: rng.usize(1..=3),
+            frequency: Duration::from_millis(200),
+            queue_bytes_max: if on(rng) { rng.usize(32 << 10..256 << 10) } else { 64 << 20 },
+            sessions: Settings {
+                max_idle: Duration::from_millis(max_idle),
+                idle_grace: Duration::from_millis(rng.u64(500..2000)),
+                touch_interval: Duration::from_millis(rng.u64(50..400)),
+                horizon: Duration::from_millis(if rng.bool() { 4 * outage_ms + 6000 } else { 2_000_000 }),
+            },
+            kind,
+            weather,
+            load,
+        }
+    }
+
+    /// Whether this class may strike.
+    pub(super) fn faults(&self) -> &[Fault] {
+        match &self.kind {
+            Kind::Calm => &[],
+            Kind::Single(fault) => std::slice::from_ref(fault),
+            Kind::Swarm(faults) => faults,
+        }
+    }
+
+    pub(super) fn queue_bytes_max(&self) -> usize {
+        self.queue_bytes_max
+    }
+
+    pub(super) fn core(&self, member: MemberId, name: String, addr: std::net::SocketAddr, seed: u64) -> CoreSettings {
+        CoreSettings {
+            identity: Identity { member, cluster: wire::cluster_tag("sim"), name, addr },
+            lanes: self.lanes,
+            limits: Limits {
+                value_bytes_max: 1 << 20,
+                session_bytes_max: 16 << 20,
+                store_bytes_max: 1 << 30,
+                tombstones_max: 1 << 16,
+                contexts_max: 4,
+            },
+            sessions: self.sessions,
+            high_water: self.queue_bytes_max / 4,
+            low_water: self.queue_bytes_max / 8,
+            queue_bytes_max: self.queue_bytes_max,
+            event_queue: 4096,
+            session_events: seed & 1 == 0,
+            seed,
+        }
+    }
+
+    pub(super) fn control(&self, seed: u64) -> ControlSettings {
+        ControlSettings {
+            frequency: self.frequency,
+            drop_time: self.frequency * 5,
+            verify_timeout: Time::from_millis(250),
+            state_transfer_timeout: Time::from_secs(60),
+            partition_max: Time::from_secs(1800),
+            members_max: 64,
+            seed,
+        }
+    }
+}
+
+impl Load {
+    fn draw(rng: &mut fastrand::Rng) -> Self {
+        let mut weights = [20, 8, 4, 10, 3, 3, 1];
+        for weight in &mut weights {
+            // Some seeds do much of one thing and none of another.
+            *weight = *weight * rng.u32(0..=4) / 2;
+        }
+        weights[0] += 4;
+        Self {
+            users: rng.usize(3..30),
+            think_ms: 0.0,
+            roam: if rng.bool() { 0.02 } else { rng.f64() * 0.5 },
+            hot: rng.f64() * 0.6,
+            hold_ms: *pick(rng, &[1, 10, 50]),
+            slow: if rng.bool() { 0.0 } else { rng.f64() * 0.1 },
+            names: rng.usize(1..12),
+            value: *pick(rng, &[0, 16, 16, 256, 256, 2048]),
+            tail: if rng.bool() { 0.0 } else { 0.05 },
+            huge: if rng.u8(..10) == 0 { 0.004 } else { 0.0 },
+            weights,
+            fresh_id: if rng.bool() { 1.0 } else { rng.f64() },
+            applied: 0.5 + rng.f64() * 0.5,
+            received: 0.5,
+            ack_timeout: Duration::from_millis(*pick(rng, &[300, 2000, 5000])),
+            queue_wait: Duration::from_millis(200),
+        }
+        .paced(rng)
+    }
+
+    /// About as many requests a second whatever the number of users.
+    fn paced(mut self, rng: &mut fastrand::Rng) -> Self {
+        let per_second = 80.0 + rng.f64() * 160.0;
+        #[expect(clippy::cast_precision_loss, reason = "a few users")]
+        {
+            self.think_ms = 1000.0 * self.users as f64 / per_second;
+        }
+        self
+    }
+}
+
+fn pick<'a, T>(rng: &mut fastrand::Rng, from: &'a [T]) -> &'a T {
+    &from[rng.usize(..from.len())]
+}

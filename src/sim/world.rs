@@ -1,0 +1,815 @@
+//! One run: the loop of events, the requests, and the moments at which the oracle looks.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::task::{Wake, Waker};
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use smallvec::SmallVec;
+
+use super::load::{Plan, Users, exponential};
+use super::net::{ConnId, HostId, Net, NetEvent};
+use super::oracle::{ChangeId, Content, Key, Oracle, digest};
+use super::process::Process;
+use super::swarm::{Kind, Profile};
+use super::{Report, Sched, Violation};
+use crate::engine::Send;
+use crate::event::{Event as NodeEvent, ReadyReason};
+use crate::id::{AckLevel, MemberId, NodeState, Time, Uid, Version};
+use crate::proto::op::Op;
+use crate::session::{Changes, CommitStatus, Context, Handle, RecordDump, key};
+
+/// The one context of a run.
+const CONTEXT: &[u8] = b"app";
+/// How often a node is looked at, and how often the end is tried.
+const LOOK: Duration = Duration::from_millis(200);
+/// Load goes on for this long after everything has healed.
+const AFTERMATH: Duration = Duration::from_millis(1000);
+/// A cluster without faults is ready within this, a healed one quiet and equal.
+const PATIENCE: Duration = Duration::from_secs(75);
+/// How long a leaving node may take to hand over what it has queued.
+pub(super) const DRAIN: Duration = Duration::from_secs(2);
+
+/// Everything that can happen.
+#[derive(Clone, Debug)]
+pub(super) enum Event {
+    Net(NetEvent),
+    Turn(HostId),
+    Timer(HostId, u32),
+    Deadline(HostId, u32, ConnId),
+    /// A process starts.
+    Start(HostId),
+    /// A user's next request.
+    Request(usize),
+    /// A request ends.
+    End(u64),
+    /// A caller waits no longer.
+    AckTimeout(u64),
+    /// Something goes wrong.
+    Fault,
+    /// Ways that were cut are whole again.
+    Mend(Vec<(HostId, HostId)>),
+    /// A leaving node looks whether it may go.
+    Leave(HostId, u32, Time),
+    /// A process is gone.
+    Gone(HostId, u32),
+    /// The oracle looks at a node.
+    Look,
+    /// Faults end.
+    Heal,
+    /// Load ends.
+    Calm,
+}
+
+/// A request that has begun.
+#[derive(Debug)]
+struct Request {
+    host: HostId,
+    number: u32,
+    user: usize,
+    plan: Plan,
+    handle: Handle,
+    waits_until: Option<Time>,
+}
+
+/// A caller that waits for copies.
+#[derive(Debug)]
+struct Caller {
+    host: HostId,
+    number: u32,
+    op: Arc<Op>,
+    level: AckLevel,
+    roster: SmallVec<[MemberId; 5]>,
+    changes: SmallVec<[ChangeId; 2]>,
+}
+
+/// Tells which op woke its caller.
+struct Bell {
+    op: u64,
+    rung: Arc<Mutex<Vec<u64>>>,
+}
+
+impl Wake for Bell {
+    fn wake(self: Arc<Self>) {
+        self.rung.lock().push(self.op);
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Phase {
+    /// Nodes start.
+    Start,
+    /// Load and faults.
+    Storm,
+    /// Load, no faults.
+    Aftermath,
+    /// Neither.
+    Quiet,
+}
+
+pub(super) struct World {
+    pub(super) profile: Profile,
+    pub(super) sched: Sched,
+    pub(super) net: Net,
+    pub(super) processes: Vec<Option<Process>>,
+    pub(super) starts: Vec<u32>,
+    pub(super) leaving: BTreeSet<HostId>,
+    pub(super) phase: Phase,
+    pub(super) oracle: Oracle,
+    pub(super) report: Report,
+    users: Users,
+    requests: BTreeMap<u64, Request>,
+    callers: BTreeMap<u64, Caller>,
+    rung: Arc<Mutex<Vec<u64>>>,
+    serial: u64,
+    /// When each process came to know each member that it knows.
+    met: BTreeMap<(MemberId, MemberId), Time>,
+    quiet_at: Time,
+    finished: bool,
+}
+
+type Ran = Result<(), Violation>;
+
+impl World {
+    pub(super) fn new(seed: u64, verbose: bool) -> Self {
+        let mut sched = Sched::new(seed, verbose);
+        let profile = Profile::draw(&mut sched.rng);
+        let net = Net::new(profile.nodes, profile.weather.clone());
+        let users = Users::new(&profile.load, profile.nodes, &mut sched);
+        let drift = profile.sessions.max_idle / 20;
+        let slack = profile.sessions.touch_interval + drift + Duration::from_millis(300);
+        Self {
+            oracle: Oracle::new(profile.sessions.max_idle, slack),
+            processes: (0..profile.nodes).map(|_| None).collect(),
+            starts: vec![0; profile.nodes],
+            leaving: BTreeSet::new(),
+            phase: Phase::Start,
+            report: Report { seed, ..Report::default() },
+            users,
+            requests: BTreeMap::new(),
+            callers: BTreeMap::new(),
+            rung: Arc::default(),
+            serial: 0,
+            met: BTreeMap::new(),
+            quiet_at: Time::ZERO,
+            finished: false,
+            profile,
+            sched,
+            net,
+        }
+    }
+
+    pub(super) fn run(mut self) -> Report {
+        self.sched.trace(|| format!("{:#?}", self.profile));
+        for host in 0..self.profile.nodes {
+            let delay = self.sched.millis(0, self.profile.spread_ms);
+            self.sched.after(delay, Event::Start(host));
+        }
+        self.sched.after(LOOK, Event::Look);
+        let mut result = Ok(());
+        while result.is_ok() && !self.finished {
+            result = match self.sched.next() {
+                Some(event) => self.handle(event),
+                None => Err(Violation::new("liveness", String::from("nothing is planned any more"))),
+            };
+        }
+        self.report.violation = result.err().map(|v| Violation { at: self.sched.now(), ..v });
+        let tally = self.oracle.tally;
+        (self.report.checked, self.report.excused) = (tally.checked, tally.excused);
+        self.report.gone = [tally.ended, tally.over, tally.idle];
+        (self.report.acks_checked, self.report.joins_checked) = (tally.acks, tally.joins);
+        self.report.events = self.sched.events();
+        self.report.hash = self.sched.hash();
+        self.report.time = self.sched.now();
+        self.report
+    }
+
+    fn handle(&mut self, event: Event) -> Ran {
+        match event {
+            Event::Net(event) => self.net.handle(&mut self.sched, event),
+            Event::Turn(host) => {
+                if self.net.begin_turn(&mut self.sched, host) {
+                    if let Some(process) = &mut self.processes[host] {
+                        process.turn(&mut self.net, &mut self.sched);
+                    }
+                    return self.after(host);
+                }
+            }
+            Event::Timer(host, number) => {
+                if self.is(host, number) {
+                    self.net.plan_turn(&mut self.sched, host);
+                }
+            }
+            Event::Deadline(host, number, id) => {
+                if self.is(host, number) {
+                    self.net.announce(&mut self.sched, host, super::net::Ready::Deadline(id));
+                }
+            }
+            Event::Start(host) => self.start(host),
+            Event::Request(user) => return self.request(user),
+            Event::End(request) => return self.end(request),
+            Event::AckTimeout(op) => return self.settle(op, true),
+            Event::Fault => self.fault(),
+            Event::Mend(ways) => {
+                for (from, to) in ways {
+                    self.net.mend(&mut self.sched, from, to);
+                }
+            }
+            Event::Leave(host, number, since) => self.leave(host, number, since),
+            Event::Gone(host, number) => {
+                if self.is(host, number) {
+                    self.bury(host, super::net::Death::Killed);
+                }
+            }
+            Event::Look => return self.look(),
+            Event::Heal => self.heal(),
+            Event::Calm => {
+                self.phase = Phase::Quiet;
+                self.quiet_at = self.sched.now();
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn is(&self, host: HostId, number: u32) -> bool {
+        self.processes[host].as_ref().is_some_and(|p| p.number == number)
+    }
+
+    fn start(&mut self, host: HostId) {
+        if self.processes[host].is_some() {
+            return;
+        }
+        self.starts[host] += 1;
+        let process = Process::start(&self.profile, &mut self.net, &mut self.sched, host, self.starts[host]);
+        self.sched.trace(|| format!("n{host}.{} starts as {}", process.number, process.member));
+        self.oracle.born(process.member);
+        self.processes[host] = Some(process);
+    }
+
+    /// Load and faults begin: where nothing may be excused, once every node is ready.
+    fn begin_storm(&mut self) {
+        self.phase = Phase::Storm;
+        for user in 0..self.users.all.len() {
+            let delay = self.users.think(&mut self.sched);
+            self.sched.after(delay, Event::Request(user));
+        }
+        match &self.profile.kind {
+            Kind::Calm => {}
+            Kind::Single(_) => {
+                let delay = self.sched.millis(500, 4000);
+                self.sched.after(delay, Event::Fault);
+            }
+            Kind::Swarm(_) => {
+                let delay = exponential(&mut self.sched, self.profile.fault_every_ms);
+                self.sched.after(delay, Event::Fault);
+            }
+        }
+        self.sched.after(self.profile.length, Event::Heal);
+    }
+
+    fn heal(&mut self) {
+        self.sched.trace(|| String::from("everything heals"));
+        self.phase = Phase::Aftermath;
+        self.net.mend_all(&mut self.sched);
+        let weather = &mut self.net.weather;
+        (weather.loss, weather.double, weather.lost_dial, weather.tail) = (0.0, 0.0, 0.0, 0.0);
+        weather.lag = (0, 100);
+        for host in 0..self.profile.nodes {
+            self.net.hosts[host].paused_until = self.sched.now();
+            self.sched.after(Duration::ZERO, Event::Turn(host));
+            self.sched.after(Duration::ZERO, Event::Start(host));
+        }
+        self.sched.after(AFTERMATH, Event::Calm);
+    }
+
+    /// After every turn of a process: its events, and the callers that were woken.
+    pub(super) fn after(&mut self, host: HostId) -> Ran {
+        let mut opened = None;
+        if let Some(process) = &self.processes[host] {
+            let now = self.sched.now();
+            while let Some(event) = process.core.next_event(Duration::ZERO) {
+                match &event {
+                    NodeEvent::MemberUp(member, _, _) => {
+                        self.met.entry((process.member, *member)).or_insert(now);
+                    }
+                    NodeEvent::MemberDown(member, ..) | NodeEvent::MemberLeft(member, ..) => {
+                        self.met.remove(&(process.member, *member));
+                        if self.profile.kind == Kind::Calm {
+                            let text = format!("n{host} lost {member} though nothing failed");
+                            return Err(Violation::new("accuracy", text));
+                        }
+                    }
+                    NodeEvent::Ready(reason) => opened = Some(*reason),
+                    NodeEvent::SessionCreated(..) | NodeEvent::SessionChanged(..) | NodeEvent::SessionEnded(..) => continue,
+                    NodeEvent::Refused(why) if !why.contains("andshake") => {
+                        return Err(Violation::new("wire", format!("n{host} refused what an honest member sent: {why}")));
+                    }
+                    _ => {}
+                }
+                self.sched.trace(|| format!("n{host}.{} {event:?}", process.number));
+            }
+            self.sched.mix(process.core.store().sessions() as u64);
+        }
+        if let Some(reason) = opened {
+            self.opened(host, reason)?;
+        }
+        loop {
+            let rung: Vec<u64> = std::mem::take(&mut *self.rung.lock());
+            if rung.is_empty() {
+                return Ok(());
+            }
+            for op in rung {
+                self.settle(op, false)?;
+            }
+        }
+    }
+
+    // Requests.
+
+    fn request(&mut self, user: usize) -> Ran {
+        if self.phase == Phase::Quiet && self.profile.sessions.max_idle > Duration::from_secs(60) {
+            return Ok(());
+        }
+        let think = self.users.think(&mut self.sched);
+        self.sched.after(think, Event::Request(user));
+        let Some(host) = self.choose(user) else { return Ok(()) };
+        let Some(process) = &self.processes[host] else { return Ok(()) };
+        let now = process.clock(self.sched.now());
+        let Ok(context) = process.core.store().context(CONTEXT) else { return Ok(()) };
+        let mut handle = context.begin(&self.users.all[user].id, now);
+        if let [uid] = *handle.uids() {
+            for (name, version, value) in handle.attributes() {
+                self.oracle.check_read(process.member, uid, attr_key(name), version, digest(value))?;
+            }
+        }
+        let mut plan = self.users.plan(&mut self.sched);
+        if self.phase == Phase::Quiet {
+            // Sessions stay in use while the cluster comes to rest, or idleness would excuse everything.
+            plan = Plan::Touch;
+        }
+        if !handle.exists() {
+            if self.phase == Phase::Quiet {
+                return Ok(());
+            }
+            context.create(&mut handle);
+            plan = Plan::Delta;
+        }
+        self.serial += 1;
+        let request =
+            Request { host, number: process.number, user, plan, handle, waits_until: None };
+        self.requests.insert(self.serial, request);
+        let hold = self.users.hold(&mut self.sched);
+        self.sched.after(hold, Event::End(self.serial));
+        Ok(())
+    }
+
+    /// The user's own node while it serves, else another that does; sometimes any.
+    fn choose(&mut self, user: usize) -> Option<HostId> {
+        let serving: Vec<HostId> = (0..self.profile.nodes).filter(|h| self.serves(*h)).collect();
+        if serving.is_empty() {
+            return None;
+        }
+        let any = serving[self.sched.rng.usize(..serving.len())];
+        if self.sched.chance(self.profile.load.roam) {
+            return Some(any);
+        }
+        let home = &mut self.users.all[user].home;
+        if !serving.contains(home) {
+            *home = any;
+        }
+        Some(*home)
+    }
+
+    fn serves(&self, host: HostId) -> bool {
+        !self.leaving.contains(&host)
+            && self.net.hosts[host].paused_until <= self.sched.now()
+            && self.processes[host].as_ref().is_some_and(|p| p.core.state() == NodeState::Ready)
+    }
+
+    fn end(&mut self, id: u64) -> Ran {
+        let Some(request) = self.requests.get_mut(&id) else { return Ok(()) };
+        let (host, user) = (request.host, request.user);
+        let now = self.sched.now();
+        let Some(process) = self.processes[host].as_mut().filter(|p| p.number == request.number) else {
+            self.requests.remove(&id);
+            return Ok(());
+        };
+        if self.net.hosts[host].paused_until > now {
+            self.sched.at(self.net.hosts[host].paused_until, Event::End(id));
+            return Ok(());
+        }
+        if process.core.is_pressed() {
+            let until = *request.waits_until.get_or_insert(now + self.profile.load.queue_wait);
+            if now < until {
+                self.sched.after(Duration::from_millis(5), Event::End(id));
+                return Ok(());
+            }
+        }
+        let Some(request) = self.requests.remove(&id) else { return Ok(()) };
+        let local = process.clock(now);
+        let Ok(context) = process.core.store().context(CONTEXT) else { return Ok(()) };
+        let idle = self.profile.sessions.max_idle;
+        let changes = self.users.changes(user, request.plan, &request.handle, idle, &mut self.sched);
+        let send = if self.sched.chance(self.profile.load.applied) {
+            Send::Acked(AckLevel::Applied)
+        } else if self.sched.chance(self.profile.load.received) {
+            Send::Acked(AckLevel::Received)
+        } else {
+            Send::Queued
+        };
+        let before = Before::look(&context, &request.handle, &changes, local);
+        let roster: SmallVec<[MemberId; 5]> = process.core.roster().peers.iter().map(|p| p.id()).collect();
+        let committed = process
+            .core
+            .commit(&context, &request.handle, &changes, send, local, &mut process.fx)
+            .map_err(|e| Violation::new("commit", format!("a request within every limit was refused: {e}")))?;
+        self.sched.mix(committed.commit.version.counter);
+        self.sched.trace(|| {
+            let uids = request.handle.uids();
+            format!("n{host} {:?} of {uids:?} {:?} {}", request.plan, committed.commit, show(request.handle.id()))
+        });
+        let member = process.member;
+        let recorded = match committed.commit.status {
+            CommitStatus::Changed => {
+                self.report.updates += 1;
+                before.record(&context, &request.handle, &changes, committed.commit.version, member, &mut self.oracle, now)?
+            }
+            CommitStatus::Ended => {
+                self.report.ended += 1;
+                before.check_ended(&context)?;
+                SmallVec::new()
+            }
+            CommitStatus::Unchanged => SmallVec::new(),
+        };
+        match (committed.commit.status, request.plan) {
+            (CommitStatus::Changed, Plan::ChangeId) => {
+                if let Some(id) = &changes.new_id {
+                    self.users.all[user].id = id.to_vec();
+                }
+            }
+            (CommitStatus::Ended, _) | (_, Plan::Invalidate) => self.users.login(user, &mut self.sched),
+            _ => {}
+        }
+        if let (Some(op), Send::Acked(level)) = (committed.op, send) {
+            self.serial += 1;
+            let number = process.number;
+            let caller = Caller { host, number, op: Arc::clone(&op), level, roster, changes: recorded };
+            self.callers.insert(self.serial, caller);
+            let bell = Waker::from(Arc::new(Bell { op: self.serial, rung: Arc::clone(&self.rung) }));
+            if op.set_waker(bell) {
+                self.sched.after(self.profile.load.ack_timeout, Event::AckTimeout(self.serial));
+            } else {
+                self.rung.lock().push(self.serial);
+            }
+        }
+        process.settle(&mut self.net, &mut self.sched);
+        process.plan_timer(&mut self.sched);
+        self.after(host)
+    }
+
+    /// A caller reads what became of its change: woken, or out of patience.
+    fn settle(&mut self, id: u64, timed_out: bool) -> Ran {
+        let Some(caller) = self.callers.remove(&id) else { return Ok(()) };
+        if !self.is(caller.host, caller.number) {
+            // The caller died with its process: nobody was told anything.
+            return Ok(());
+        }
+        if timed_out && self.net.hosts[caller.host].paused_until > self.sched.now() {
+            let at = self.net.hosts[caller.host].paused_until;
+            self.callers.insert(id, caller);
+            self.sched.at(at, Event::AckTimeout(id));
+            return Ok(());
+        }
+        let outcome = caller.op.outcome();
+        if timed_out && caller.op.is_done() {
+            return Err(Violation::new("wake", String::from("an op was done and its caller was not woken")));
+        }
+        if !timed_out && !caller.op.is_done() {
+            return Err(Violation::new("wake", String::from("a caller was woken by an op that is not done")));
+        }
+        let missing: SmallVec<[MemberId; 5]> = outcome.missing.iter().map(|(m, _)| *m).collect();
+        let confirmed: SmallVec<[MemberId; 5]> =
+            caller.roster.iter().copied().filter(|m| !missing.contains(m)).collect();
+        if !caller.changes.is_empty() && outcome.copies as usize != confirmed.len() {
+            let text = format!("an outcome counts {} copies; {confirmed:?} are not missing: {outcome:?}", outcome.copies);
+            return Err(Violation::new("outcome", text));
+        }
+        if self.profile.kind == Kind::Calm && !missing.is_empty() {
+            let text = format!("nothing failed and a copy is missing: {outcome:?}");
+            return Err(Violation::new("accuracy", text));
+        }
+        self.sched.mix(u64::from(outcome.copies));
+        if timed_out {
+            self.report.timeouts += 1;
+        } else if missing.is_empty() && !caller.changes.is_empty() {
+            self.report.acked += 1;
+        }
+        for change in &caller.changes {
+            self.oracle.confirmed(*change, &confirmed, missing.is_empty(), self.sched.now());
+            if caller.level != AckLevel::Applied {
+                continue;
+            }
+            for member in &confirmed {
+                let held = self.by_member(*member).and_then(|p| dump_of(p, self.oracle.change(*change).uid));
+                self.oracle.check_ack(*change, *member, held.as_ref())?;
+            }
+        }
+        if let Some(process) = &self.processes[caller.host] {
+            process.core.recycle(caller.op);
+        }
+        Ok(())
+    }
+
+    fn by_member(&self, member: MemberId) -> Option<&Process> {
+        self.processes.iter().flatten().find(|p| p.member == member)
+    }
+
+    // Looking.
+
+    fn opened(&mut self, host: HostId, reason: ReadyReason) -> Ran {
+        let Some(process) = &self.processes[host] else { return Ok(()) };
+        let now = self.sched.now();
+        match reason {
+            ReadyReason::TimedOut(_) => {
+                self.report.timed_out_joins += 1;
+                return Ok(());
+            }
+            ReadyReason::First | ReadyReason::Transferred => {}
+        }
+        let held: BTreeMap<Uid, RecordDump> = dump(process).into_iter().collect();
+        let view = process.core.roster();
+        let mut donors = BTreeMap::new();
+        for donor in self.processes.iter().flatten() {
+            let since = self.met.get(&(process.member, donor.member)).copied();
+            if let Some(since) = since
+                && view.view.contains(donor.member)
+                && donor.core.state() == NodeState::Ready
+                && self.net.connected(host, donor.host)
+            {
+                donors.insert(donor.member, (since, dump(donor).into_iter().collect()));
+            }
+        }
+        self.oracle.check_join(process.member, &held, &donors, now)
+    }
+
+    fn look(&mut self) -> Ran {
+        self.sched.after(LOOK, Event::Look);
+        let host = self.sched.rng.usize(..self.profile.nodes);
+        if let Some(process) = &self.processes[host] {
+            self.oracle.look(process.member, &dump(process))?;
+            self.check_bounds(process)?;
+        }
+        let now = self.sched.now();
+        match self.phase {
+            Phase::Start => {
+                let all = self.processes.iter().all(|p| p.as_ref().is_some_and(|p| p.core.state() == NodeState::Ready));
+                let any = (0..self.profile.nodes).any(|h| self.serves(h));
+                if all || any && matches!(self.profile.kind, Kind::Swarm(_)) {
+                    self.begin_storm();
+                } else if now > PATIENCE {
+                    return Err(Violation::new("liveness", self.not_quiet().unwrap_or_default()));
+                }
+                Ok(())
+            }
+            Phase::Storm | Phase::Aftermath => Ok(()),
+            Phase::Quiet => {
+                let states = self.processes.iter().flatten().map(|p| (p.member, dump(p).into_iter().collect())).collect();
+                let waits = self.not_quiet().or_else(|| differ(&states));
+                match waits {
+                    None => {
+                        for (member, state) in &states {
+                            let state: Vec<(Uid, RecordDump)> = state.iter().map(|(u, r)| (*u, r.clone())).collect();
+                            self.oracle.look(*member, &state)?;
+                        }
+                        self.oracle.check_quiet(&states, now)?;
+                        self.report.convergence = now - self.quiet_at;
+                        self.finished = true;
+                        Ok(())
+                    }
+                    Some(why) if now > self.quiet_at + PATIENCE => Err(Violation::new("I5", why)),
+                    Some(_) => Ok(()),
+                }
+            }
+        }
+    }
+
+    /// Why the cluster is not at rest.
+    fn not_quiet(&self) -> Option<String> {
+        for host in 0..self.profile.nodes {
+            let Some(process) = &self.processes[host] else { return Some(format!("n{host} is not up")) };
+            if process.core.state() != NodeState::Ready {
+                let waits = process.control.waiting_for().unwrap_or_default();
+                return Some(format!("n{host} is not ready: it waits for {waits}"));
+            }
+            let roster = process.core.roster();
+            for other in self.processes.iter().flatten().filter(|p| p.host != host) {
+                let Some(peer) = roster.peers.iter().find(|p| p.id() == other.member) else {
+                    return Some(format!("n{host} does not have n{} in view", other.host));
+                };
+                if !peer.counts() {
+                    return Some(format!("n{} does not count as a copy for n{host}: {:?}", other.host, peer.state()));
+                }
+            }
+            if roster.peers.len() + 1 != self.profile.nodes {
+                return Some(format!("n{host} has {} members in view", roster.peers.len() + 1));
+            }
+            if !process.core.is_drained() {
+                return Some(format!("n{host} has frames unacknowledged"));
+            }
+        }
+        None
+    }
+
+    /// Queues stay below their cap, one change excepted: whether there is room is asked before it is cut into pieces.
+    fn check_bounds(&self, process: &Process) -> Ran {
+        for peer in &process.core.roster().peers {
+            let cap = self.profile.queue_bytes_max();
+            if peer.queued() > cap {
+                let text = format!("{} bytes are queued from n{} to {}", peer.queued(), process.host, peer.name());
+                return Err(Violation::new("bounds", text));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What a commit found, as far as the oracle must know it to say what the commit did.
+struct Before {
+    /// Sessions of the handle and whether they were there.
+    held: SmallVec<[(Uid, Option<RecordDump>); 1]>,
+    /// Sessions that this commit, a create, may list as over.
+    over: SmallVec<[Uid; 1]>,
+}
+
+impl Before {
+    fn look(context: &Arc<Context>, handle: &Handle, changes: &Changes, now: Time) -> Self {
+        let held = handle.uids().iter().map(|uid| (*uid, context.dump_of(*uid))).collect();
+        let mut over = SmallVec::new();
+        if handle.is_new() && !changes.invalidate {
+            let visible = context.begin(handle.id(), now);
+            let name = name_key(handle.id());
+            for (uid, record) in context.dump() {
+                let named = record.attrs.iter().any(|(k, _, v)| k[..] == name[..] && v.is_some());
+                if named && !record.dead && !visible.uids().contains(&uid) {
+                    over.push(uid);
+                }
+            }
+        }
+        Self { held, over }
+    }
+
+    /// Tells the oracle what was committed, session by session.
+    fn record(
+        self,
+        context: &Arc<Context>,
+        handle: &Handle,
+        changes: &Changes,
+        version: Version,
+        writer: MemberId,
+        oracle: &mut Oracle,
+        now: Time,
+    ) -> Result<SmallVec<[ChangeId; 2]>, Violation> {
+        let mut recorded = SmallVec::new();
+        for uid in self.over {
+            oracle.over(uid);
+        }
+        if changes.invalidate {
+            for (uid, _) in self.held.iter().filter(|(_, r)| r.as_ref().is_some_and(|r| !r.dead)) {
+                recorded.push(oracle.committed(writer, *uid, Version::ZERO, SmallVec::new(), true, now));
+            }
+            return Ok(recorded);
+        }
+        let writes = writes(handle, changes);
+        let mut lead = true;
+        for (uid, before) in &self.held {
+            let live = before.as_ref().is_some_and(|r| !r.dead && (r.top > r.exp || r.attrs.iter().any(|a| a.0[0] == key::ATTR)));
+            if !handle.is_new() && !live {
+                continue;
+            }
+            let Some(after) = context.dump_of(*uid) else {
+                return Err(Violation::new("I1", format!("{uid:?} is gone right after its commit")));
+            };
+            // The first takes everything; the others of a union take what concerns names and what is removed.
+            let version = if lead { version } else { after.top };
+            let changed = before.as_ref().is_none_or(|b| b.top < after.top);
+            let applied: SmallVec<[(Key, Content); 4]> = writes
+                .iter()
+                .filter(|(key, content)| (lead || content.is_none() || key[0] != key::ATTR) && applies(before.as_ref(), key, *content))
+                .cloned()
+                .collect();
+            lead = false;
+            if changed {
+                recorded.push(oracle.committed(writer, *uid, version, applied, false, now));
+            }
+        }
+        for id in &recorded {
+            let uid = oracle.change(*id).uid;
+            oracle.check_ack(*id, writer, context.dump_of(uid).as_ref())?;
+        }
+        Ok(recorded)
+    }
+
+    /// A commit that says the session had ended found none that lives.
+    fn check_ended(&self, context: &Arc<Context>) -> Ran {
+        for (uid, _) in &self.held {
+            let alive = context.dump_of(*uid).is_some_and(|r| !r.dead && !r.partial && r.top > r.exp);
+            if alive {
+                return Err(Violation::new("ended", format!("{uid:?} lives where a request was told that it had ended")));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What the changes write, from what the request read: the rule of a full write, restated.
+fn writes(handle: &Handle, changes: &Changes) -> Vec<(Key, Content)> {
+    let mut last: BTreeMap<Key, Content> = BTreeMap::new();
+    for (name, value) in &changes.writes {
+        last.insert(attr_key(name), value.as_ref().map(|v| digest(v)));
+    }
+    if changes.full {
+        for (name, _, value) in handle.attributes() {
+            let key = attr_key(name);
+            match last.get(&key) {
+                Some(Some(content)) if *content == digest(value) => {
+                    last.remove(&key);
+                }
+                Some(_) => {}
+                None => {
+                    last.insert(key, None);
+                }
+            }
+        }
+    }
+    let name_of = |id: &[u8]| name_key(id);
+    if handle.is_new() {
+        last.insert(name_of(handle.id()), Some(digest(&[])));
+    }
+    if let Some(id) = &changes.new_id {
+        last.insert(name_of(id), Some(digest(&[])));
+        last.insert(name_of(handle.id()), None);
+    }
+    if let Some(idle) = changes.max_idle {
+        let ms = u64::try_from(idle.as_millis()).unwrap_or(u64::MAX);
+        last.insert(Key::from_slice(&[key::IDLE]), Some(digest(&ms.to_le_bytes())));
+    }
+    last.into_iter().collect()
+}
+
+/// Whether writing this changes a record: a removal needs something to remove, a name or an idle time a difference.
+fn applies(before: Option<&RecordDump>, key: &Key, content: Content) -> bool {
+    let held = before.and_then(|r| r.attrs.iter().find(|(k, _, _)| k[..] == key[..])).and_then(|(_, _, v)| v.as_deref());
+    match content {
+        None => held.is_some(),
+        Some(content) => key[0] == key::ATTR || held.map(digest) != Some(content),
+    }
+}
+
+/// The first difference between what the nodes show.
+fn differ(states: &BTreeMap<MemberId, BTreeMap<Uid, RecordDump>>) -> Option<String> {
+    let mut all = states.iter();
+    let (first, reference) = all.next()?;
+    for (member, state) in all {
+        let uids: BTreeSet<&Uid> = state.keys().chain(reference.keys()).collect();
+        for uid in uids {
+            let (here, there) = (visible(state.get(uid)), visible(reference.get(uid)));
+            if here != there {
+                let text = format!("{uid:?} differs: {first} has {:?}, {member} has {:?}", reference.get(uid), state.get(uid));
+                return Some(text.chars().take(1500).collect());
+            }
+        }
+    }
+    None
+}
+
+/// What a reader can see of a record.
+fn visible(record: Option<&RecordDump>) -> Option<Vec<(&[u8], Version, Option<&[u8]>)>> {
+    let record = record.filter(|r| !r.dead && !r.partial && r.top > r.exp)?;
+    let live = record.attrs.iter().filter(|(_, _, value)| value.is_some());
+    Some(live.map(|(key, version, value)| (&key[..], *version, value.as_deref())).collect())
+}
+
+fn dump(process: &Process) -> Vec<(Uid, RecordDump)> {
+    process.core.store().find(CONTEXT).map(|c| c.dump()).unwrap_or_default()
+}
+
+fn dump_of(process: &Process, uid: Uid) -> Option<RecordDump> {
+    process.core.store().find(CONTEXT)?.dump_of(uid)
+}
+
+fn attr_key(name: &[u8]) -> Key {
+    let mut key = Key::from_slice(&[key::ATTR]);
+    key.extend_from_slice(name);
+    key
+}
+
+fn name_key(id: &[u8]) -> Key {
+    let mut key = Key::from_slice(&[key::NAME]);
+    key.extend_from_slice(id);
+    key
+}
+
+fn show(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
