@@ -284,7 +284,13 @@ fn a_scan_finds_every_key_once() {
         client.ask(&format!("HSET h:{n} f v"));
     }
     client.ask("DEL s:7");
-    for (options, count) in [("", 999), (" MATCH s:*", 499), (" COUNT 100000 TYPE hash", 500), (" MATCH s:[0-4] COUNT 1", 5), (" TYPE list", 0)] {
+    for (options, count) in [
+        ("", 999),
+        (" MATCH s:*", 499),
+        (" COUNT 100000 TYPE hash", 500),
+        (" MATCH s:[0-4] COUNT 1", 5),
+        (" TYPE list", 0),
+    ] {
         let (mut cursor, mut found, mut steps) = (String::from("0"), Vec::new(), 0);
         while steps == 0 || cursor != "0" {
             client.send(&format!("SCAN {cursor}{options}").split(' ').map(str::as_bytes).collect::<Vec<_>>());
@@ -359,7 +365,10 @@ fn resp3_replies_have_their_own_shapes() {
         assert_eq!(String::from_utf8(buffer).unwrap(), reply, "{line}");
     };
     raw("HSET s a 1", ":1\r\n");
-    raw("HELLO 3", "%7\r\n$6\r\nserver\r\n$8\r\nhotspare\r\n$7\r\nversion\r\n$5\r\n7.0.0\r\n$5\r\nproto\r\n:3\r\n$2\r\nid\r\n:1\r\n$4\r\nmode\r\n$10\r\nstandalone\r\n$4\r\nrole\r\n$6\r\nmaster\r\n$7\r\nmodules\r\n*0\r\n");
+    raw(
+        "HELLO 3",
+        "%7\r\n$6\r\nserver\r\n$8\r\nhotspare\r\n$7\r\nversion\r\n$5\r\n7.0.0\r\n$5\r\nproto\r\n:3\r\n$2\r\nid\r\n:1\r\n$4\r\nmode\r\n$10\r\nstandalone\r\n$4\r\nrole\r\n$6\r\nmaster\r\n$7\r\nmodules\r\n*0\r\n",
+    );
     raw("HGETALL s", "%1\r\n$1\r\na\r\n$1\r\n1\r\n");
     raw("GET nothing", "_\r\n");
     raw("HELLO 2", "*14\r\n");

@@ -393,7 +393,9 @@ fn scan<'a>(words: Keys<'a>) -> Result<Command<'a>, CommandError> {
         let value = options.next().ok_or(CommandError::Syntax)?;
         match upper(option).as_slice() {
             b"MATCH" => scan.pattern = Some(value),
-            b"COUNT" => scan.count = usize::try_from(number(value)?).ok().filter(|&n| n > 0).ok_or(CommandError::Syntax)?,
+            b"COUNT" => {
+                scan.count = usize::try_from(number(value)?).ok().filter(|&n| n > 0).ok_or(CommandError::Syntax)?
+            }
             b"TYPE" => scan.kind = Some(value),
             _ => return Err(CommandError::Syntax),
         }
@@ -457,7 +459,10 @@ fn lossy(word: &[u8]) -> String {
 
 /// The start of the words, as Redis quotes what it does not know.
 fn unknown(words: Keys<'_>) -> String {
-    let mut text = format!("unknown command '{}', with args beginning with: ", words.first().map(|word| lossy(word)).unwrap_or_default());
+    let mut text = format!(
+        "unknown command '{}', with args beginning with: ",
+        words.first().map(|word| lossy(word)).unwrap_or_default()
+    );
     let mut room = 128_usize;
     for word in words.iter().skip(1) {
         if room == 0 {

@@ -47,9 +47,22 @@ pub(crate) fn info(host: &Host, writer: &mut Writer<'_>, sections: Keys<'_>) {
     let config = host.node.config();
     let mut text = String::new();
     for (section, lines) in [
-        ("Server", format!("redis_version:{REDIS_VERSION}\r\nredis_mode:standalone\r\nprocess_id:{}\r\nuptime_in_seconds:{}\r\n", std::process::id(), host.node.now().as_secs())),
+        (
+            "Server",
+            format!(
+                "redis_version:{REDIS_VERSION}\r\nredis_mode:standalone\r\nprocess_id:{}\r\nuptime_in_seconds:{}\r\n",
+                std::process::id(),
+                host.node.now().as_secs()
+            ),
+        ),
         ("Clients", format!("connected_clients:{}\r\nmaxclients:{}\r\n", host.clients, host.settings.clients_max)),
-        ("Memory", format!("used_memory:{}\r\nmaxmemory:{}\r\nmaxmemory_policy:noeviction\r\n", stats.session_bytes, config.store_bytes_max)),
+        (
+            "Memory",
+            format!(
+                "used_memory:{}\r\nmaxmemory:{}\r\nmaxmemory_policy:noeviction\r\n",
+                stats.session_bytes, config.store_bytes_max
+            ),
+        ),
         ("Persistence", format!("loading:{}\r\n", u8::from(state != "ready"))),
         ("Replication", format!("role:master\r\nconnected_slaves:{}\r\n", members.saturating_sub(1))),
         ("Hotspare", {
@@ -68,7 +81,9 @@ pub(crate) fn info(host: &Host, writer: &mut Writer<'_>, sections: Keys<'_>) {
             lines
         }),
     ] {
-        let asked = |word: &[u8]| [section, "all", "default", "everything"].iter().any(|name| word.eq_ignore_ascii_case(name.as_bytes()));
+        let asked = |word: &[u8]| {
+            [section, "all", "default", "everything"].iter().any(|name| word.eq_ignore_ascii_case(name.as_bytes()))
+        };
         if sections.is_empty() || sections.iter().any(|word| asked(word)) {
             if !text.is_empty() {
                 text.push_str("\r\n");
@@ -93,7 +108,8 @@ pub(crate) fn client(client: &mut Client, writer: &mut Writer<'_>, words: Keys<'
         // Libraries introduce themselves at every connect; there is nowhere to show it.
         (b"setinfo", [_, _]) | (b"no-evict" | b"no-touch", [_]) => writer.ok(),
         (b"info", []) => {
-            let line = format!("id={} name={} db={}\n", client.id, String::from_utf8_lossy(&client.name), client.database);
+            let line =
+                format!("id={} name={} db={}\n", client.id, String::from_utf8_lossy(&client.name), client.database);
             writer.bulk(line.as_bytes());
         }
         _ => unknown(writer, "CLIENT", subcommand),
@@ -178,7 +194,9 @@ fn describe(writer: &mut Writer<'_>, spec: &Spec) {
 
 fn unknown(writer: &mut Writer<'_>, command: &str, subcommand: &[u8]) {
     let subcommand = String::from_utf8_lossy(&subcommand[..subcommand.len().min(128)]);
-    writer.error(&format_args!("ERR unknown subcommand or wrong number of arguments for '{subcommand}'. Try {command} HELP."));
+    writer.error(&format_args!(
+        "ERR unknown subcommand or wrong number of arguments for '{subcommand}'. Try {command} HELP."
+    ));
 }
 
 #[cfg(test)]

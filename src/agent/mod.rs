@@ -102,7 +102,10 @@ impl Agent {
             Ok(mut server) => server.run(),
             Err(error) => log::error!("agent: cannot watch the listener: {error}"),
         };
-        let thread = std::thread::Builder::new().name(String::from("hotspare-agent")).spawn(serve).map_err(AgentError::Thread)?;
+        let thread = std::thread::Builder::new()
+            .name(String::from("hotspare-agent"))
+            .spawn(serve)
+            .map_err(AgentError::Thread)?;
         Ok(Self { addr, remote, thread: Some(thread) })
     }
 
@@ -145,7 +148,10 @@ impl fmt::Display for AgentError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Insecure(addr) => {
-                write!(f, "{addr} is not a loopback address and redis clients are not authenticated; listen on loopback, or set insecure_plaintext")
+                write!(
+                    f,
+                    "{addr} is not a loopback address and redis clients are not authenticated; listen on loopback, or set insecure_plaintext"
+                )
             }
             Self::Bind(addr, error) => write!(f, "cannot listen for redis clients on {addr}: {error}"),
             Self::Thread(error) => write!(f, "cannot start the agent's thread: {error}"),

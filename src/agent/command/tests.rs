@@ -89,7 +89,10 @@ fn other_commands_take_their_words_apart() {
     check("wait 2 100", Command::Wait(Wait { members: 2, timeout: 100 }));
     check("getex k", Command::GetEx(b"k", Expiry::Keep));
     check("getex k persist", Command::GetEx(b"k", Expiry::Never));
-    check("hello 3 auth default x setname n", Command::Hello(Hello { version: Some(3), user: Some(b"default"), name: Some(b"n") }));
+    check(
+        "hello 3 auth default x setname n",
+        Command::Hello(Hello { version: Some(3), user: Some(b"default"), name: Some(b"n") }),
+    );
     check("scan 3 count 5 match a*", Command::Scan(Scan { cursor: 3, pattern: Some(b"a*"), count: 5, kind: None }));
     check("rename a b", Command::Rename(Rename { from: b"a", to: b"b", only_new: false }));
 }
