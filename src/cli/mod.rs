@@ -5,7 +5,7 @@
 //! nowhere in the library.
 
 pub mod alloc;
-mod bench;
+pub mod bench;
 mod config;
 pub mod demo;
 mod flags;

@@ -11,7 +11,7 @@ use crate::config::Mode;
 use crate::engine::{Committed, Effects, Send};
 use crate::id::{MemberId, Time, Version};
 use crate::proto::op::{MissingReason, Op};
-use crate::session::{self, Changes, CommitError, CommitStatus, Handle};
+use crate::session::{self, Changes, CommitError, CommitStatus, Handle, Name};
 
 /// One request's work on one session.
 ///
@@ -61,7 +61,7 @@ impl Request {
     /// An attribute, this request's own writes included; borrowed, not copied.
     #[must_use]
     pub fn get(&self, name: &[u8]) -> Option<&[u8]> {
-        if let Some((_, value)) = self.changes.writes.iter().rev().find(|(n, _)| n.as_bytes() == name) {
+        if let Some((_, value)) = self.changes.writes.iter().rev().find(|(n, _)| n.as_slice() == name) {
             return value.as_ref().map(Slice::as_bytes);
         }
         if self.changes.full {
@@ -75,7 +75,7 @@ impl Request {
     pub fn attributes(&self) -> Vec<(&[u8], Version, &[u8])> {
         let mut all: Vec<(&[u8], Version, &[u8])> = Vec::new();
         if !self.changes.full {
-            let written = |name: &[u8]| self.changes.writes.iter().any(|(n, _)| n.as_bytes() == name);
+            let written = |name: &[u8]| self.changes.writes.iter().any(|(n, _)| n.as_slice() == name);
             all.extend(
                 self.handle.attributes().filter(|(n, ..)| !written(n)).map(|(n, v, value)| (n, v, value.as_bytes())),
             );
@@ -109,17 +109,17 @@ impl Request {
 
     /// Sets an attribute; the value is copied once.
     pub fn set(&mut self, name: &[u8], value: &[u8]) {
-        self.changes.writes.push((Slice::copy_from(name), Some(Slice::copy_from(value))));
+        self.changes.writes.push((Name::from_slice(name), Some(Slice::copy_from(value))));
     }
 
     /// Sets an attribute and takes the value over without a copy.
     pub fn set_owned(&mut self, name: &[u8], value: Vec<u8>) {
-        self.changes.writes.push((Slice::copy_from(name), Some(Slice::from_vec(value))));
+        self.changes.writes.push((Name::from_slice(name), Some(Slice::from_vec(value))));
     }
 
     /// Removes an attribute.
     pub fn remove(&mut self, name: &[u8]) {
-        self.changes.writes.push((Slice::copy_from(name), None));
+        self.changes.writes.push((Name::from_slice(name), None));
     }
 
     /// Hands in the whole session as the application holds it. What differs from what was read at begin is sent, and
@@ -128,7 +128,7 @@ impl Request {
         self.changes.full = true;
         self.changes.writes = attributes
             .into_iter()
-            .map(|(name, value)| (Slice::copy_from(name), Some(Slice::copy_from(value))))
+            .map(|(name, value)| (Name::from_slice(name), Some(Slice::copy_from(value))))
             .collect();
     }
 

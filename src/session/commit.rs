@@ -17,11 +17,14 @@ use crate::buffer::Slice;
 use crate::id::{Time, Uid, Version};
 use crate::wire::AttrOut;
 
+/// The name of an attribute on its way into a commit: short ones, which most are, cost no allocation.
+pub type Name = SmallVec<[u8; 24]>;
+
 /// What a request changed.
 #[derive(Clone, Debug, Default)]
 pub struct Changes {
     /// Application attributes: name, value or removal; the last entry for a name counts.
-    pub writes: SmallVec<[(Slice, Option<Slice>); 2]>,
+    pub writes: SmallVec<[(Name, Option<Slice>); 2]>,
     /// `writes` is the whole session: what the base has and it lacks is removed, what equals the base is not sent.
     pub full: bool,
     /// The request accessed the session (moves the idle timer, announced coalesced). A write is an access anyway.
@@ -262,7 +265,8 @@ impl Context {
         if plan.touch || !ops.is_empty() {
             (record.access, record.here) = (now, now);
         }
-        let announce = plan.touch && (plan.touch_now || revived || now.saturating_sub(record.announced) >= self.spans.touch);
+        let announce =
+            plan.touch && (plan.touch_now || revived || now.saturating_sub(record.announced) >= self.spans.touch);
         if ops.is_empty() && !announce {
             return Ok(UNCHANGED);
         }
@@ -324,7 +328,9 @@ impl Op<'_> {
         match (&self.value, self.kind) {
             (None, _) => record.has(self.kind, self.name),
             (Some(_), key::NAME) => !record.has(self.kind, self.name),
-            (Some(value), key::IDLE) => record.get(self.kind, self.name).is_none_or(|a| a.value.as_ref() != Some(value)),
+            (Some(value), key::IDLE) => {
+                record.get(self.kind, self.name).is_none_or(|a| a.value.as_ref() != Some(value))
+            }
             (Some(_), _) => true,
         }
     }

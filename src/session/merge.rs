@@ -120,7 +120,13 @@ impl Context {
         Ok(())
     }
 
-    fn merge_record(&self, uid: Uid, incoming: &SessionView<'_>, over: &[Uid], now: Millis) -> Result<Merged, RefusedCode> {
+    fn merge_record(
+        &self,
+        uid: Uid,
+        incoming: &SessionView<'_>,
+        over: &[Uid],
+        now: Millis,
+    ) -> Result<Merged, RefusedCode> {
         let accessed = before(now, incoming.age_ms());
         let claim = claim(incoming);
         let cell = self.cell(uid);

@@ -174,7 +174,8 @@ impl Entry {
 
     fn bytes(&self) -> usize {
         let live = if self.live.spilled() { self.live.capacity() * size_of::<Uid>() } else { 0 };
-        let rest = self.rest.as_ref().map_or(0, |r| size_of::<Rest>() + (r.pending.len() + r.dead.len()) * size_of::<Uid>());
+        let rest =
+            self.rest.as_ref().map_or(0, |r| size_of::<Rest>() + (r.pending.len() + r.dead.len()) * size_of::<Uid>());
         2 * (size_of::<Self>() + 1) + self.name.allocated() + live + rest
     }
 }
