@@ -217,11 +217,10 @@ impl<P> Control<P> {
                 earlier(due.max(self.next_sweep));
             }
         }
-        if let Some(join) = &self.join {
-            if let Verdict::Wait(t) = join.verdict(&self.known(), Time::ZERO) {
+        if let Some(join) = &self.join
+            && let Verdict::Wait(t) = join.verdict(&self.known(), Time::ZERO) {
                 earlier(t);
             }
-        }
         next
     }
 
@@ -503,11 +502,10 @@ impl<P> Control<P> {
 
     /// A handshake tells the state of its moment; a lane that opened around a change is told the present one.
     fn tell_state(&self, member: MemberId, lane: usize, fx: &mut Effects<P>) {
-        if lane == 0 {
-            if let Some(peer) = self.core.peer(member) {
+        if lane == 0
+            && let Some(peer) = self.core.peer(member) {
                 self.core.send_message(&peer, 0, &Message::Status(self.core.state()), None, fx);
             }
-        }
     }
 
     /// Starts to bring a member up to date with everything held here.

@@ -560,12 +560,11 @@ impl<P> Core<P> {
         }
         bump(&self.counters.partials);
         // An answer that did not complete it asks nobody at once: two partial holders would ask each other for ever.
-        if !answer && self.pulls.lock().missed(&context, uid, from, now) {
-            if let Some(peer) = self.peer(from) {
+        if !answer && self.pulls.lock().missed(&context, uid, from, now)
+            && let Some(peer) = self.peer(from) {
                 bump(&self.counters.pulls);
                 self.send_message(&peer, peer.lane_of(uid), &Message::Pull(context.name().to_vec(), uid), None, fx);
             }
-        }
         Err(RefusedCode::Partial)
     }
 

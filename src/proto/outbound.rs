@@ -264,12 +264,11 @@ impl<T: Clone + PartialEq> Outbound<T> {
             if entry.content != Content::Control {
                 entry.frame = None;
             }
-            if let Some(op) = &entry.op {
-                if !entry.confirmed && op.level() == AckLevel::None {
+            if let Some(op) = &entry.op
+                && !entry.confirmed && op.level() == AckLevel::None {
                     entry.confirmed = true;
                     wakes.extend(op.confirm(self.member));
                 }
-            }
             self.sent += 1;
         }
         self.gathered = self.sent;
@@ -363,12 +362,11 @@ impl<T: Clone + PartialEq> Outbound<T> {
         self.acked = ack.applied;
         let received = usize::try_from(ack.received - ack.applied).unwrap_or(0);
         for entry in self.entries.iter_mut().take(received) {
-            if let (Some(op), false) = (&entry.op, entry.confirmed) {
-                if op.level() == AckLevel::Received {
+            if let (Some(op), false) = (&entry.op, entry.confirmed)
+                && op.level() == AckLevel::Received {
                     entry.confirmed = true;
                     wakes.extend(op.confirm(self.member));
                 }
-            }
         }
         Ok(refusals)
     }

@@ -203,12 +203,11 @@ impl Worker {
 
     fn close_member(&self, member: MemberId) {
         for conn in self.conns.values() {
-            if let Conn::Inlet(accepted) = conn {
-                if accepted.inlet.member() == member {
+            if let Conn::Inlet(accepted) = conn
+                && accepted.inlet.member() == member {
                     // The end shows as an event, which removes it.
                     let _already = accepted.stream.shutdown(Shutdown::Both);
                 }
-            }
         }
     }
 
@@ -308,13 +307,12 @@ impl Worker {
             self.deadlines.remove(&(due, token));
             let shell = Arc::clone(&self.shell);
             match self.conns.get_mut(&token) {
-                Some(Conn::Lane(_, socket)) => {
-                    if !socket.is_open() {
-                        socket.shut();
-                        socket.read_ready(&shell, fx);
-                        self.remove(token);
-                    }
+                Some(Conn::Lane(_, socket)) if !socket.is_open() => {
+                    socket.shut();
+                    socket.read_ready(&shell, fx);
+                    self.remove(token);
                 }
+                Some(Conn::Lane(..)) | None => {}
                 Some(Conn::Dialling(lane, _)) => {
                     shell.core.lane_lost(lane, None);
                     self.remove(token);
@@ -327,7 +325,6 @@ impl Worker {
                     probe.failed(&shell.core);
                     self.remove(token);
                 }
-                None => {}
             }
         }
     }
