@@ -1,3 +1,5 @@
+//! Slices and buffers: sharing, alignment, the pool's bound.
+
 use std::collections::HashMap;
 
 use super::{Buf, Slice};

@@ -1,3 +1,5 @@
+//! Parsing of commands, by behaviour.
+
 use proptest::prelude::*;
 
 use super::*;

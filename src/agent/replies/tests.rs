@@ -1,3 +1,5 @@
+//! Replies in order, whatever the order of their ends.
+
 use std::cell::Cell;
 
 use super::*;

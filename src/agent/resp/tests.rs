@@ -1,3 +1,5 @@
+//! The codec under whole, split and hostile input.
+
 use proptest::prelude::*;
 use redis_protocol::resp2::types::{OwnedFrame, Resp2Frame as _};
 

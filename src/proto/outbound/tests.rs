@@ -1,3 +1,5 @@
+//! The send half of a lane, by behaviour.
+
 use super::*;
 use crate::proto::op::OpPool;
 use proptest::prelude::*;
