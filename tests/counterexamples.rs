@@ -519,6 +519,16 @@ fn an_answer_that_it_is_not_held_changes_nothing() {
 }
 
 #[test]
+fn a_write_to_a_session_that_is_dead_here_asks_to_tell_its_sender() {
+    let (a, b) = pair();
+    let _lost = b.kill("s", at(1));
+    let uid = a.uid("s", at(1));
+    assert!(b.merge(&one(a.set("s", "x", "2", at(2))), at(2)).dead);
+    let told = a.merge(&b.present(uid, at(3)), at(3));
+    assert_eq!((told.event, told.dead), (Some(MergedEvent::Ended), false));
+}
+
+#[test]
 fn a_removal_and_a_change_of_id_reach_every_session_of_a_union() {
     let (a, b) = (Member::new(1), Member::new(2));
     let (from_a, from_b) = (a.set("s", "x", "a", at(0)), b.set("s", "x", "b", at(0)));

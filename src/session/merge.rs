@@ -28,6 +28,8 @@ pub struct Merged {
     pub id: Option<Slice>,
     /// The record was partial and became whole through this frame.
     pub completed: bool,
+    /// The session is dead here and the sender does not know: tell it.
+    pub dead: bool,
 }
 
 /// What became of the session in a reader's eyes.
@@ -137,7 +139,7 @@ impl Context {
             drop(guard);
             let names = name_keys(incoming.attrs().map(|a| a.key));
             self.kill(uid, &Death { since: Millis::MAX, names: &names, over, unknown: false }, now, None);
-            return Ok(Merged::default());
+            return Ok(Merged { dead: true, ..Merged::default() });
         }
         let growth = self.check(shard.records.get(uid).map(|r| &**r), incoming)?;
         let held = shard.records.get(uid).is_some();
