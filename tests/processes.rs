@@ -212,7 +212,7 @@ fn a_restart_on_the_same_port_is_a_new_member() {
     assert_eq!(again.port(), port);
     assert_ne!(again.id(), first);
     assert_eq!(again.get("S"), json!({ "k": "v" }), "it has the state when it serves");
-    b.ask(json!({ "do": "wait_view", "without": first, "with": again.id(), "members": 2, "within_ms": SOON_MS }));
+    b.ask(json!({ "do": "wait_view", "without": first, "with": again.id(), "settled": true, "within_ms": SOON_MS }));
     assert_eq!(b.request("S", json!({ "set": { "k": "w" } }))["copies"], 2);
     assert_eq!(again.get("S"), json!({ "k": "w" }));
 }
