@@ -1,6 +1,8 @@
 //! Real processes over loopback: crashes, stops, restarts, garbage, and the story as a whole.
 //!
 //! What is asserted about a member is what that member answered over its pipe.
+
+#![allow(clippy::unwrap_used, clippy::cast_possible_truncation, reason = "a test that cannot go on should stop")]
 #![cfg(feature = "cli")]
 
 mod common;

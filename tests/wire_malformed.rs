@@ -1,5 +1,7 @@
 //! The wire against malformed input. Policy: whatever arrives ends in a typed error or in values within bounds; a panic,
 //! a hang, or memory out of proportion to what arrived is a defect here and never the peer's fault.
+
+#![allow(clippy::unwrap_used, clippy::cast_possible_truncation, reason = "a test that cannot go on should stop")]
 #![expect(
     unsafe_code,
     reason = "an allocator that remembers the largest request"

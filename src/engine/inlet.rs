@@ -54,11 +54,10 @@ impl<P> Inlet<P> {
     pub fn process(&mut self, core: &Core<P>, now: Time, out: &mut Vec<u8>, fx: &mut Effects<P>) -> Result<(), LinkError> {
         let result = self.process_frames(core, now, out, fx);
         self.link.poll_ack(out);
-        if let Err(error) = &result {
-            if !matches!(error, LinkError::Refuse(_)) {
+        if let Err(error) = &result
+            && !matches!(error, LinkError::Refuse(_)) {
                 bump(&core.counters.bad_frames);
             }
-        }
         if self.peer.is_none() && self.member != MemberId::NONE {
             self.peer = core.peer(self.member);
         }

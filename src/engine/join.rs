@@ -73,13 +73,12 @@ impl Join {
 
     /// A donor sent everything on one of its lanes.
     pub(super) fn done(&mut self, member: MemberId, round: u64, lanes: u16) {
-        if let Some(asked) = self.asked.get_mut(&member) {
-            if asked.round == round {
+        if let Some(asked) = self.asked.get_mut(&member)
+            && asked.round == round {
                 let next = u16::try_from(asked.lanes.len()).unwrap_or(u16::MAX);
                 asked.lanes.insert(next);
                 asked.done = asked.lanes.len() >= usize::from(lanes);
             }
-        }
     }
 
     /// What is waited for, in words.

@@ -95,6 +95,12 @@ pub struct Unacked<T> {
     pub op: Option<Arc<Op>>,
 }
 
+/// A frame to be sent again: its pieces, what it stands for, and whom it concerns.
+pub type Again<T> = (SmallVec<[FrameOut; 1]>, Content<T>, Option<Arc<Op>>);
+
+/// What a receiver refused, and why.
+pub type Refusals<T> = SmallVec<[(Content<T>, RefusedCode); 2]>;
+
 /// Whom to wake after the lane's lock is released.
 pub type Wakes = SmallVec<[Waker; 4]>;
 
@@ -258,12 +264,11 @@ impl<T: Clone + PartialEq> Outbound<T> {
             if entry.content != Content::Control {
                 entry.frame = None;
             }
-            if let Some(op) = &entry.op {
-                if !entry.confirmed && op.level() == AckLevel::None {
+            if let Some(op) = &entry.op
+                && !entry.confirmed && op.level() == AckLevel::None {
                     entry.confirmed = true;
                     wakes.extend(op.confirm(self.member));
                 }
-            }
             self.sent += 1;
         }
         self.gathered = self.sent;
@@ -312,7 +317,7 @@ impl<T: Clone + PartialEq> Outbound<T> {
     ///
     /// # Errors
     /// An ack for frames never written is no ack; the connection must close.
-    pub fn ack(&mut self, ack: &Ack, wakes: &mut Wakes) -> Result<SmallVec<[(Content<T>, RefusedCode); 2]>, BadAck> {
+    pub fn ack(&mut self, ack: &Ack, wakes: &mut Wakes) -> Result<Refusals<T>, BadAck> {
         let written = self.acked + self.sent as u64;
         let gathered = written + (self.gathered.saturating_sub(self.sent)) as u64;
         if ack.applied > ack.received || ack.received > gathered || ack.applied < self.acked {
@@ -357,12 +362,11 @@ impl<T: Clone + PartialEq> Outbound<T> {
         self.acked = ack.applied;
         let received = usize::try_from(ack.received - ack.applied).unwrap_or(0);
         for entry in self.entries.iter_mut().take(received) {
-            if let (Some(op), false) = (&entry.op, entry.confirmed) {
-                if op.level() == AckLevel::Received {
+            if let (Some(op), false) = (&entry.op, entry.confirmed)
+                && op.level() == AckLevel::Received {
                     entry.confirmed = true;
                     wakes.extend(op.confirm(self.member));
                 }
-            }
         }
         Ok(refusals)
     }
@@ -409,7 +413,7 @@ impl<T: Clone + PartialEq> Outbound<T> {
     }
 
     /// Opens the present connection: `again` goes before everything queued. Returns the bytes added.
-    pub fn open(&mut self, again: Vec<(SmallVec<[FrameOut; 1]>, Content<T>, Option<Arc<Op>>)>) -> usize {
+    pub fn open(&mut self, again: Vec<Again<T>>) -> usize {
         let behind = std::mem::take(&mut self.entries);
         let mut added = 0;
         for (pieces, content, op) in again {

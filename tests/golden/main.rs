@@ -2,6 +2,8 @@
 //!
 //! `HOTSPARE_BLESS=1` rewrites the files; review the difference like code.
 
+#![allow(clippy::unwrap_used, clippy::cast_possible_truncation, reason = "a test that cannot go on should stop")]
+
 mod samples;
 
 use std::fmt::Write as _;
