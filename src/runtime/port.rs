@@ -386,11 +386,13 @@ fn lead(shell: &Shell, lanes: &[LaneRef<Port>], at: usize, op: &Arc<Op>, deadlin
         }
     }
     socket.disarm(shell, port.worker);
-    while op.waits_for(lane.peer.id()) && shell.now() < deadline && !shell.is_closed() {
-        let read = socket.read(shell, &mut outlet, true, fx);
+    while op.waits_for(lane.peer.id()) && !shell.is_closed() {
+        // What came while this thread waited on another lane is read past the deadline too: it may hold the answer.
+        let wait = shell.now() < deadline;
+        let read = socket.read(shell, &mut outlet, wait, fx);
         // Others' acks came too: they are woken before the next receive.
         shell.apply(fx);
-        if read == Read::Lost {
+        if read == Read::Lost || (!wait && read != Read::Full) {
             break;
         }
         // An ack that overtook the writer's word settles with that, not with another receive: the writer is between two
