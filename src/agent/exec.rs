@@ -12,7 +12,7 @@ use super::command::{
     self, Auth, Command, CommandError, ExpireIf, Expiry, HSet, HSetKind, Hello, Keys, Rename, Scan, Set, SetIf,
     SetReply, Unit, Wait, When,
 };
-use super::entry::{Entry, FOREVER, Field, Kind, Ttl, WrongKind};
+use super::entry::{Entry, Field, Kind, Ttl, WrongKind};
 use super::glob;
 use super::host::Host;
 use super::info;
@@ -183,7 +183,7 @@ impl Executor<'_> {
                     if !matches!(entry.ttl(), Ttl::Left(_)) {
                         return Ok(Plan::Leave(false));
                     }
-                    entry.expire_after(FOREVER);
+                    entry.persist();
                     Ok(Plan::Commit(true))
                 })?;
                 self.replies.writer().integer(i64::from(changed));
@@ -251,7 +251,10 @@ impl Executor<'_> {
             let time = match expiry {
                 Expiry::Keep => return Ok(Plan::Leave(Some(value))),
                 Expiry::Never if entry.ttl() == Ttl::Forever => return Ok(Plan::Leave(Some(value))),
-                Expiry::Never => Some(FOREVER),
+                Expiry::Never => {
+                    entry.persist();
+                    return Ok(Plan::Commit(Some(value)));
+                }
                 Expiry::At(when) => time_left(when),
             };
             match time {
@@ -290,8 +293,7 @@ impl Executor<'_> {
                 return Ok(Plan::Leave((false, old)));
             }
             let time = match set.expiry {
-                Expiry::Keep => None,
-                Expiry::Never => Some(FOREVER),
+                Expiry::Keep | Expiry::Never => None,
                 Expiry::At(when) => match time_left(when) {
                     Some(time) => Some(time),
                     // A point in the past: written and expired at once.
@@ -303,8 +305,10 @@ impl Executor<'_> {
                 },
             };
             entry.set_value(set.value);
-            if let Some(time) = time {
-                entry.expire_after(time);
+            match time {
+                Some(time) => entry.expire_after(time),
+                None if set.expiry == Expiry::Never => entry.persist(),
+                None => {}
             }
             Ok(Plan::Commit((true, old)))
         })?;

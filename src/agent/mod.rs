@@ -27,7 +27,7 @@
 //! ```
 //!
 //! One thread serves all clients and never waits for the other members: a reply that must wait is held in
-//! [`replies`], its connection goes on, and the ticket calls when copies exist.
+//! `replies`, its connection goes on, and the ticket calls when copies exist.
 
 mod command;
 mod connection;
