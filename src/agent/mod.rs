@@ -33,6 +33,7 @@ mod command;
 mod connection;
 mod entry;
 mod exec;
+mod failure;
 mod glob;
 mod host;
 mod info;
