@@ -158,15 +158,18 @@ impl Request {
     ///
     /// # Errors
     /// Nothing changed. See [`EndError`] for whether to try again.
-    pub fn end(self, uri: &str) -> Result<Outcome, EndError> {
+    pub fn end(mut self, uri: &str) -> Result<Outcome, EndError> {
+        self.changes.silent = self.inner.filter.matches(uri);
         let shell = &self.inner.shell;
         let config = &shell.config;
         let waits = config.mode != Mode::Asynchronous;
         let limit = if waits { config.ack_timeout } else { config.queue_wait };
         let deadline = shell.now() + limit;
-        shell.wait_for_space(deadline);
+        if !self.changes.silent {
+            shell.wait_for_space(deadline);
+        }
         let send = if waits { Send::Acked(config.ack) } else { Send::Queued };
-        let (committed, fx) = self.commit(uri, send)?;
+        let (committed, fx) = self.commit(send)?;
         let outcome = match &committed.op {
             Some(op) => {
                 shell.write_and_wait(fx, op, deadline);
@@ -187,13 +190,14 @@ impl Request {
     ///
     /// # Errors
     /// Nothing changed. See [`EndError`] for whether to try again.
-    pub fn end_with_ticket(self, uri: &str) -> Result<Ticket, EndError> {
-        let (committed, fx) = self.commit(uri, Send::Acked(self.inner.shell.config.ack))?;
+    pub fn end_with_ticket(mut self, uri: &str) -> Result<Ticket, EndError> {
+        self.changes.silent = self.inner.filter.matches(uri);
+        let (committed, fx) = self.commit(Send::Acked(self.inner.shell.config.ack))?;
         self.inner.shell.hand_over(fx);
         Ok(Ticket { inner: self.inner, committed })
     }
 
-    fn commit(&self, uri: &str, send: Send) -> Result<(Committed, Effects<crate::runtime::Port>), EndError> {
+    fn commit(&self, send: Send) -> Result<(Committed, Effects<crate::runtime::Port>), EndError> {
         let shell = &self.inner.shell;
         if shell.is_forked() {
             return Err(EndError::Forked);
@@ -204,7 +208,7 @@ impl Request {
         if !self.handle.exists() && (!self.changes.writes.is_empty() || self.changes.new_id.is_some()) {
             return Err(EndError::NoSession);
         }
-        let send = if self.inner.filter.matches(uri) { Send::Nobody } else { send };
+        let send = if self.changes.silent { Send::Nobody } else { send };
         let mut fx = Effects::default();
         let committed = shell
             .core
