@@ -95,6 +95,12 @@ pub struct Unacked<T> {
     pub op: Option<Arc<Op>>,
 }
 
+/// A frame to be sent again: its pieces, what it stands for, and whom it concerns.
+pub type Again<T> = (SmallVec<[FrameOut; 1]>, Content<T>, Option<Arc<Op>>);
+
+/// What a receiver refused, and why.
+pub type Refusals<T> = SmallVec<[(Content<T>, RefusedCode); 2]>;
+
 /// Whom to wake after the lane's lock is released.
 pub type Wakes = SmallVec<[Waker; 4]>;
 
@@ -312,7 +318,7 @@ impl<T: Clone + PartialEq> Outbound<T> {
     ///
     /// # Errors
     /// An ack for frames never written is no ack; the connection must close.
-    pub fn ack(&mut self, ack: &Ack, wakes: &mut Wakes) -> Result<SmallVec<[(Content<T>, RefusedCode); 2]>, BadAck> {
+    pub fn ack(&mut self, ack: &Ack, wakes: &mut Wakes) -> Result<Refusals<T>, BadAck> {
         let written = self.acked + self.sent as u64;
         let gathered = written + (self.gathered.saturating_sub(self.sent)) as u64;
         if ack.applied > ack.received || ack.received > gathered || ack.applied < self.acked {
@@ -409,7 +415,7 @@ impl<T: Clone + PartialEq> Outbound<T> {
     }
 
     /// Opens the present connection: `again` goes before everything queued. Returns the bytes added.
-    pub fn open(&mut self, again: Vec<(SmallVec<[FrameOut; 1]>, Content<T>, Option<Arc<Op>>)>) -> usize {
+    pub fn open(&mut self, again: Vec<Again<T>>) -> usize {
         let behind = std::mem::take(&mut self.entries);
         let mut added = 0;
         for (pieces, content, op) in again {
