@@ -27,12 +27,13 @@
 //! ```
 //!
 //! One thread serves all clients and never waits for the other members: a reply that must wait is held in
-//! [`replies`], its connection goes on, and the ticket calls when copies exist.
+//! `replies`, its connection goes on, and the ticket calls when copies exist.
 
 mod command;
 mod connection;
 mod entry;
 mod exec;
+mod failure;
 mod glob;
 mod host;
 mod info;

@@ -1,4 +1,4 @@
-//! Parsing of commands, by behaviour.
+//! Words and options become commands, or Redis's errors.
 
 use proptest::prelude::*;
 

@@ -1,4 +1,4 @@
-//! Replies in order, whatever the order of their ends.
+//! Order, holding back and bounds of replies, with tickets that the tests play.
 
 use std::cell::Cell;
 

@@ -1,4 +1,4 @@
-//! The codec under whole, split and hostile input.
+//! Streams chopped anyhow become the same commands; damaged ones are refused.
 
 use proptest::prelude::*;
 use redis_protocol::resp2::types::{OwnedFrame, Resp2Frame as _};
