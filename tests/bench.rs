@@ -1,5 +1,6 @@
 //! The benchmark as a program sees it: one JSON object with every promised key, and nothing lost.
 #![cfg(feature = "cli")]
+#![expect(clippy::unwrap_used, reason = "a test says what failed by failing")]
 
 use std::process::Command;
 
