@@ -199,11 +199,14 @@ impl<T: Clone + PartialEq> Outbound<T> {
 
     /// Takes the drain when there is something to write and nobody holds it.
     pub fn begin_drain(&mut self) -> bool {
-        if self.state != LaneState::Open || self.draining || self.blocked || !self.has_unsent() {
-            return false;
-        }
-        self.draining = true;
-        true
+        let wants = self.wants_drain();
+        self.draining |= wants;
+        wants
+    }
+
+    /// Whether somebody should take the drain: there is something to write, the socket takes it, and nobody writes.
+    pub fn wants_drain(&self) -> bool {
+        self.state == LaneState::Open && !self.draining && !self.blocked && self.has_unsent()
     }
 
     fn has_unsent(&self) -> bool {
