@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::cast_possible_truncation, reason = "a test that cannot go on should stop")]
 #![cfg(feature = "cli")]
+#![expect(clippy::unwrap_used, reason = "a test says what failed by failing")]
 
 use std::process::Command;
 
