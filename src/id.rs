@@ -126,6 +126,12 @@ impl NodeState {
         self == Self::Ready
     }
 
+    /// The later of two states that were told of one incarnation: it never goes back, its words may overtake each other.
+    #[must_use]
+    pub fn later(self, other: Self) -> Self {
+        if other as u8 > self as u8 { other } else { self }
+    }
+
     /// The lower-case word of the state.
     #[must_use]
     pub fn as_str(self) -> &'static str {

@@ -159,7 +159,7 @@ fn c08_a_rescue_carries_the_whole_session() {
     c.merge_all(&expired, IDLE + at(1));
     c.sweep(IDLE + GRACE + at(2), Some(GRACE));
     let uid = c.dump()[0].0;
-    assert!(c.held(uid).unwrap().attrs.iter().all(|(key, ..)| key[0] != b'a'), "C dropped the content");
+    assert!(c.held(uid).expect("held").attrs.iter().all(|(key, ..)| key[0] != b'a'), "C dropped the content");
 
     assert!(b.merge(&expired[0], IDLE + at(1)).rescue);
     let mut rescued = Vec::new();
@@ -354,7 +354,7 @@ fn c19_a_delta_for_an_unknown_session_shows_nothing_until_the_rest_is_there() {
     assert!(merged.partial && merged.event.is_none());
     assert!(!c.begin("s", at(1)).exists());
     let uid = a.uid("s", at(1));
-    let merged = c.merge(&a.context.present(uid, flags::ANSWER, at(1)).unwrap(), at(1));
+    let merged = c.merge(&a.context.present(uid, flags::ANSWER, at(1)).expect("held"), at(1));
     assert!(merged.completed && !merged.partial);
     assert_eq!(merged.event, Some(MergedEvent::Created));
     assert_eq!(c.all("s", at(1)), pairs(&[("x", "1"), ("y", "2")]));
@@ -540,7 +540,8 @@ fn a_removal_and_a_change_of_id_reach_every_session_of_a_union() {
 #[test]
 fn a_change_of_id_travels_in_one_frame() {
     let (a, b) = pair();
-    let frame = one(a.commit(&a.begin("s", at(1)), &Changes { new_id: Some(slice("n")), ..Changes::default() }, at(1)).1);
+    let frame =
+        one(a.commit(&a.begin("s", at(1)), &Changes { new_id: Some(slice("n")), ..Changes::default() }, at(1)).1);
     b.merge(&frame, at(1));
     assert!(b.begin("n", at(1)).exists() && !b.begin("s", at(1)).exists());
 }

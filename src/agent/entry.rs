@@ -30,6 +30,17 @@ pub(crate) enum Kind {
     Fields,
 }
 
+impl Kind {
+    /// What `TYPE` calls it.
+    pub(crate) fn word(self) -> &'static str {
+        match self {
+            Self::Missing => "none",
+            Self::Value => "string",
+            Self::Fields => "hash",
+        }
+    }
+}
+
 /// The key holds the other kind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct WrongKind;

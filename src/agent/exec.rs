@@ -8,8 +8,12 @@ use std::rc::Rc;
 use std::task::Waker;
 use std::time::{Duration, SystemTime};
 
-use super::command::{self, Auth, Command, CommandError, Expiry, ExpireIf, HSet, HSetKind, Hello, Keys, Rename, Set, SetIf, SetReply, Unit, Wait, When};
+use super::command::{
+    self, Auth, Command, CommandError, ExpireIf, Expiry, HSet, HSetKind, Hello, Keys, Rename, Scan, Set, SetIf,
+    SetReply, Unit, Wait, When,
+};
 use super::entry::{Entry, FOREVER, Field, Kind, Ttl, WrongKind};
+use super::glob;
 use super::host::Host;
 use super::info;
 use super::replies::Replies;
@@ -66,10 +70,18 @@ pub(crate) enum Next {
 }
 
 /// Runs one command. A write finds space for it in the members' queues, or waits for it; reads go on.
-pub(crate) fn execute(host: &mut Host, client: &mut Client, replies: &mut Replies<Ticket>, words: Keys<'_>, now: Time) -> Next {
+pub(crate) fn execute(
+    host: &mut Host,
+    client: &mut Client,
+    replies: &mut Replies<Ticket>,
+    words: Keys<'_>,
+    now: Time,
+) -> Next {
     let result = match command::parse(words) {
         Ok((spec, _)) if !spec.while_loading() && !host.node.is_ready() => Err(Failure::Loading),
-        Ok((spec, _)) if spec.is_write() && client.must_wait(host, now) => return Next::Again(client.waits_for_space.unwrap_or(now)),
+        Ok((spec, _)) if spec.is_write() && client.must_wait(host, now) => {
+            return Next::Again(client.waits_for_space.unwrap_or(now));
+        }
         Ok((_, command)) => Executor { host, client, replies: &mut *replies, now }.run(command),
         Err(error) => Err(Failure::Command(error)),
     };
@@ -177,6 +189,7 @@ impl Executor<'_> {
                 self.replies.writer().integer(i64::from(changed));
             }
             Command::Rename(rename) => self.rename(rename)?,
+            Command::Scan(scan) => self.scan(scan)?,
             Command::Ttl(key, unit) => {
                 let answer = match self.open(key)?.ttl() {
                     Ttl::Missing => -2,
@@ -192,11 +205,7 @@ impl Executor<'_> {
                 self.replies.writer().integer(answer);
             }
             Command::Type(key) => {
-                let word = match self.open(key)?.kind() {
-                    Kind::Missing => "none",
-                    Kind::Value => "string",
-                    Kind::Fields => "hash",
-                };
+                let word = self.open(key)?.kind().word();
                 self.replies.writer().simple(word);
             }
             Command::DbSize => {
@@ -206,7 +215,8 @@ impl Executor<'_> {
             Command::Wait(wait) => self.wait(wait),
             Command::Select(index) => {
                 let databases = self.host.settings.databases;
-                self.client.database = usize::try_from(index).ok().filter(|&at| at < databases).ok_or(Failure::Database)?;
+                self.client.database =
+                    usize::try_from(index).ok().filter(|&at| at < databases).ok_or(Failure::Database)?;
                 self.context()?;
                 self.replies.writer().ok();
             }
@@ -398,6 +408,34 @@ impl Executor<'_> {
         Ok(())
     }
 
+    /// A cursor is the number of a part of the index: nothing is kept between the steps, and a key that is there all the
+    /// while is found once.
+    fn scan(&mut self, scan: Scan<'_>) -> Result<(), Failure> {
+        let context = self.context()?;
+        let (mut part, mut found) = (scan.cursor, Vec::new());
+        while found.len() < scan.count {
+            let Some(ids) = context.ids(part) else {
+                part = 0;
+                break;
+            };
+            part += 1;
+            found.extend(ids.into_iter().filter(|id| {
+                let kind = || Entry::open(context, id).kind();
+                scan.pattern.is_none_or(|pattern| glob::matches(pattern, id))
+                    && match scan.kind {
+                        Some(word) => word.eq_ignore_ascii_case(kind().word().as_bytes()),
+                        None => kind() != Kind::Missing,
+                    }
+            }));
+        }
+        let mut writer = self.replies.writer();
+        writer.array(2);
+        writer.bulk(part.to_string().as_bytes());
+        writer.array(found.len());
+        found.iter().for_each(|id| writer.bulk(id));
+        Ok(())
+    }
+
     fn wait(&mut self, wait: Wait) {
         let Some(ticket) = &self.client.last_write else {
             // Nothing to wait for: every member that is there has it.
@@ -454,7 +492,11 @@ impl Executor<'_> {
     }
 
     /// Opens the key, lets `with` change it, commits, and holds the replies from here on until copies exist.
-    fn change<R>(&mut self, key: &[u8], mut with: impl FnMut(&mut Entry) -> Result<Plan<R>, Failure>) -> Result<R, Failure> {
+    fn change<R>(
+        &mut self,
+        key: &[u8],
+        mut with: impl FnMut(&mut Entry) -> Result<Plan<R>, Failure>,
+    ) -> Result<R, Failure> {
         for _ in 0..ATTEMPTS {
             let mut entry = self.open(key)?;
             let answer = match with(&mut entry)? {
@@ -492,7 +534,10 @@ fn authenticate(auth: Auth<'_>) -> Result<(), Failure> {
 }
 
 /// How long it is until then; `None`: it is over.
-#[expect(clippy::disallowed_methods, reason = "clients name points in time by the wall clock; only the distance goes on from here")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "clients name points in time by the wall clock; only the distance goes on from here"
+)]
 fn time_left(when: When) -> Option<Duration> {
     let left = match when {
         When::In(left) => left,
@@ -541,11 +586,21 @@ impl fmt::Display for Failure {
             Self::Ended => f.write_str("ERR the session was ended again and again during the write"),
             Self::ReplyTooLarge(limit) => write!(f, "ERR reply exceeds maximum allowed size ({})", Size(*limit)),
             Self::Context(ContextError::TooMany(limit)) => write!(f, "ERR the node keeps {limit} contexts and no more"),
-            Self::Context(ContextError::NameTooLong(limit)) => write!(f, "ERR the context's name exceeds {limit} bytes"),
-            Self::Commit(CommitError::ValueTooLarge(limit, _)) => write!(f, "ERR string exceeds maximum allowed size ({})", Size(*limit)),
-            Self::Commit(CommitError::SessionTooLarge(limit, _)) => write!(f, "ERR session exceeds maximum allowed size ({})", Size(*limit)),
-            Self::Commit(CommitError::NameTooLong(limit, _)) => write!(f, "ERR key or field exceeds maximum allowed size ({})", Size(*limit)),
-            Self::Commit(CommitError::StoreFull(_)) => f.write_str("OOM command not allowed when used memory > 'maxmemory'."),
+            Self::Context(ContextError::NameTooLong(limit)) => {
+                write!(f, "ERR the context's name exceeds {limit} bytes")
+            }
+            Self::Commit(CommitError::ValueTooLarge(limit, _)) => {
+                write!(f, "ERR string exceeds maximum allowed size ({})", Size(*limit))
+            }
+            Self::Commit(CommitError::SessionTooLarge(limit, _)) => {
+                write!(f, "ERR session exceeds maximum allowed size ({})", Size(*limit))
+            }
+            Self::Commit(CommitError::NameTooLong(limit, _)) => {
+                write!(f, "ERR key or field exceeds maximum allowed size ({})", Size(*limit))
+            }
+            Self::Commit(CommitError::StoreFull(_)) => {
+                f.write_str("OOM command not allowed when used memory > 'maxmemory'.")
+            }
             Self::Forked => f.write_str("ERR this process was forked from the one that serves"),
             Self::Database => f.write_str("ERR DB index is out of range"),
             Self::Protocol => f.write_str("NOPROTO unsupported protocol version"),
@@ -602,7 +657,10 @@ mod tests {
     fn limits_read_as_in_redis() {
         let refused = |error| Failure::from(EndError::Commit(error)).to_string();
         assert_eq!(refused(CommitError::ValueTooLarge(64 << 20, 1)), "ERR string exceeds maximum allowed size (64mb)");
-        assert_eq!(refused(CommitError::NameTooLong(1000, 1)), "ERR key or field exceeds maximum allowed size (1000 bytes)");
+        assert_eq!(
+            refused(CommitError::NameTooLong(1000, 1)),
+            "ERR key or field exceeds maximum allowed size (1000 bytes)"
+        );
         assert_eq!(refused(CommitError::StoreFull(1)), "OOM command not allowed when used memory > 'maxmemory'.");
         assert_eq!(Failure::from(EndError::NotServing).to_string(), "LOADING hotspare is joining");
     }

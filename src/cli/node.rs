@@ -139,7 +139,7 @@ fn agent_not_started(why: &AgentError) -> Failure {
 struct Stop(Arc<AtomicBool>);
 
 impl Stop {
-    /// SIGINT and SIGTERM raise it; a second SIGINT ends the process at once.
+    /// SIGINT and SIGTERM raise it; a SIGINT after that ends the process at once.
     fn on_signals() -> io::Result<Self> {
         let wanted = Arc::new(AtomicBool::new(false));
         // The order matters: at the first SIGINT the flag is still down when the shutdown looks at it.

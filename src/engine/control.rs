@@ -6,7 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use super::core::{Core, Effects, Input};
-use super::donor::{Donation, Step};
+use super::donor::{Donation, Purpose, Step};
 use super::join::{Join, Known, Verdict};
 use super::peer::{LaneRef, Peer, Roster};
 use super::pull::{PULL_INTERVAL, Turn};
@@ -250,8 +250,8 @@ impl<P> Control<P> {
             Input::StateRequest(member, round) => {
                 if let Some(peer) = self.core.peer(member) {
                     // A second request of the same member is of a later round: only that one matters.
-                    self.donations.retain(|d| d.peer.id() != member || d.round == 0);
-                    self.donations.push(Donation::new(&self.core, peer, round));
+                    self.donations.retain(|d| d.peer.id() != member || !matches!(d.purpose, Purpose::Join(_)));
+                    self.donations.push(Donation::new(peer, Purpose::Join(round)));
                     self.next_donation = Some(now);
                 }
             }
@@ -422,8 +422,21 @@ impl<P> Control<P> {
         self.publish();
         self.roster_dirty = false;
         self.drop_peer(member, fx);
+        self.tell_last_words(member, now);
         self.core.tell(event(member, name, self.membership.view().id));
         self.judge_whole(now);
+    }
+
+    /// A member that is gone may have reached this node and not another with what it wrote last: each passes on what it
+    /// holds of it.
+    fn tell_last_words(&mut self, gone: MemberId, now: Time) {
+        let purpose = Purpose::LastWords(gone);
+        for peer in &self.core.roster().peers {
+            if !self.donations.iter().any(|d| d.purpose == purpose && Arc::ptr_eq(&d.peer, peer)) {
+                self.donations.push(Donation::new(Arc::clone(peer), purpose));
+                self.next_donation = Some(now);
+            }
+        }
     }
 
     fn drop_peer(&mut self, member: MemberId, fx: &mut Effects<P>) {
@@ -501,12 +514,15 @@ impl<P> Control<P> {
     fn repair(&mut self, peer: &Arc<Peer<P>>, now: Time) {
         peer.set_repairing(true);
         self.whole_since = None;
-        if let Some(running) = self.donations.iter_mut().find(|d| d.peer.id() == peer.id()) {
-            // What was given up may be what this one had sent: it starts over, for the same asker.
-            let round = running.round;
-            *running = Donation::new(&self.core, Arc::clone(peer), round);
-        } else {
-            self.donations.push(Donation::new(&self.core, Arc::clone(peer), 0));
+        // Everything is sent again, whatever of it was under way: what was given up may have been part of that.
+        self.donations.retain(|d| d.peer.id() != peer.id() || !matches!(d.purpose, Purpose::LastWords(_)));
+        let mut running = false;
+        for donation in self.donations.iter_mut().filter(|d| d.peer.id() == peer.id()) {
+            donation.restart();
+            running = true;
+        }
+        if !running {
+            self.donations.push(Donation::new(Arc::clone(peer), Purpose::Repair));
         }
         bump(&self.core.counters.repairs);
         self.core.tell(Event::RepairStarted(peer.id(), peer.name().to_owned()));
@@ -530,13 +546,15 @@ impl<P> Control<P> {
             match step {
                 Step::More => more = true,
                 Step::Wait => {}
-                Step::Again => *donation = Donation::new(&self.core, Arc::clone(&donation.peer), donation.round),
+                Step::Again => donation.restart(),
+                Step::Done if matches!(donation.purpose, Purpose::LastWords(_)) => {}
                 Step::Done => ended.push(Arc::clone(&donation.peer)),
             }
             step != Step::Done
         });
         for peer in ended {
-            if peer.is_repairing() && !self.donations.iter().any(|d| d.peer.id() == peer.id()) {
+            let more = |d: &Donation<P>| d.peer.id() == peer.id() && !matches!(d.purpose, Purpose::LastWords(_));
+            if peer.is_repairing() && !self.donations.iter().any(more) {
                 peer.set_repairing(false);
                 self.core.tell(Event::RepairDone(peer.id(), peer.name().to_owned()));
                 self.judge_whole(now);
@@ -578,7 +596,14 @@ impl<P> Control<P> {
                     }
                 }
                 Turn::Lift(context, uid) => {
-                    context.lift(uid, now);
+                    // What nobody can complete counts as whole from now on; nobody else may be left with less.
+                    if context.lift(uid, now)
+                        && let Some(frame) = context.present(uid, 0, now)
+                    {
+                        for peer in &roster.peers {
+                            self.core.send_session(peer, &context, uid, frame.clone(), fx);
+                        }
+                    }
                 }
             }
         }

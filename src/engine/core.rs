@@ -17,7 +17,7 @@ use crate::event::Event;
 use crate::id::{AckLevel, MemberId, NodeState, Time, Uid};
 use crate::proto::link::Identity;
 use crate::proto::op::{MissingReason, Op, OpPool};
-use crate::proto::outbound::{Content, Drain, Gather, Wakes};
+use crate::proto::outbound::{Again, Content, Drain, Gather, Wakes};
 use crate::proto::view::View;
 use crate::session::{
     Changes, Commit, CommitError, Context, Emission, Handle, Limits, Merged, MergedEvent, Settings, Store,
@@ -498,7 +498,7 @@ impl<P> Core<P> {
         if !unacked.is_empty() {
             bump(&self.counters.reconnects);
         }
-        let mut again: Vec<(SmallVec<[FrameOut; 1]>, Content<SessionRef>, Option<Arc<Op>>)> = Vec::new();
+        let mut again: Vec<Again<SessionRef>> = Vec::new();
         for entry in unacked {
             let pieces = match (&entry.content, entry.frame) {
                 (Content::Session(s), _) => {

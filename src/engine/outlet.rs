@@ -7,6 +7,7 @@ use super::peer::LaneRef;
 use crate::event::Event;
 use crate::id::{MemberId, Time};
 use crate::proto::link::{DialEvent, DialLink, LinkError};
+use crate::proto::outbound::BadAck;
 use crate::stats::bump;
 use crate::wire::{self, Control as Message, FrameOut, Hello, RefusedCode};
 
@@ -97,21 +98,27 @@ impl<P> Outlet<P> {
                     });
                 }
                 DialEvent::Ack(ack) => {
-                    let refusals = self
+                    let (refusals, wants_drain) = self
                         .lane
                         .peer
                         .with_lane(self.lane.lane, |out| {
-                            if self.generation == Some(out.generation()) { out.ack(&ack, &mut fx.wakes) } else { Ok(Default::default()) }
+                            if self.generation != Some(out.generation()) {
+                                return Ok(Default::default());
+                            }
+                            let refusals = out.ack(&ack, &mut fx.wakes)?;
+                            Ok((refusals, out.wants_drain()))
                         })
-                        .map_err(|_| LinkError::Ack)?;
+                        .map_err(|BadAck| LinkError::Ack)?;
                     // A member that is full, or refuses the size, holds less than everything: it is no copy, and says so.
                     for (_, code) in refusals {
                         if code != RefusedCode::Partial {
                             core.tell(Event::Refused(format!("{} refused a session: {code:?}", self.lane.peer.name())));
                         }
                     }
-                    // The window may have been full.
-                    fx.kick(&self.lane.peer, self.lane.lane);
+                    // The window was full, and is not any more.
+                    if wants_drain {
+                        fx.kick(&self.lane.peer, self.lane.lane);
+                    }
                 }
                 DialEvent::EchoReply(_) => return Err(LinkError::Unexpected(wire::Kind::EchoReply)),
             }

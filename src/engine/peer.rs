@@ -133,8 +133,10 @@ impl<P> Peer<P> {
         NodeState::from_wire(self.state.load(Ordering::Acquire)).unwrap_or(NodeState::Joining)
     }
 
+    /// Notes what it said of itself. An incarnation never goes back: the handshake of one lane may be read after a later
+    /// word on another.
     pub(crate) fn set_state(&self, state: NodeState) {
-        self.state.store(state as u8, Ordering::Release);
+        self.state.fetch_max(state as u8, Ordering::AcqRel);
     }
 
     /// Whether it is being brought up to date after a loss.

@@ -95,6 +95,12 @@ pub struct Unacked<T> {
     pub op: Option<Arc<Op>>,
 }
 
+/// A frame to be sent again: its pieces, what it stands for, and whom it concerns.
+pub type Again<T> = (SmallVec<[FrameOut; 1]>, Content<T>, Option<Arc<Op>>);
+
+/// What a receiver refused, and why.
+pub type Refusals<T> = SmallVec<[(Content<T>, RefusedCode); 2]>;
+
 /// Whom to wake after the lane's lock is released.
 pub type Wakes = SmallVec<[Waker; 4]>;
 
@@ -120,6 +126,10 @@ pub struct Outbound<T> {
     blocked: bool,
     /// The socket became writable while somebody held the drain.
     writable_seen: bool,
+    /// Entries that the holder of the drain may have written without having said so yet.
+    gathered: usize,
+    /// An ack that overtook the writer's word: settled when that comes.
+    early: Option<Ack>,
 
 }
 
@@ -139,6 +149,8 @@ impl<T: Clone + PartialEq> Outbound<T> {
             blocked: false,
             writable_seen: false,
 
+            gathered: 0,
+            early: None,
         }
     }
 
@@ -193,11 +205,14 @@ impl<T: Clone + PartialEq> Outbound<T> {
 
     /// Takes the drain when there is something to write and nobody holds it.
     pub fn begin_drain(&mut self) -> bool {
-        if self.state != LaneState::Open || self.draining || self.blocked || !self.has_unsent() {
-            return false;
-        }
-        self.draining = true;
-        true
+        let wants = self.wants_drain();
+        self.draining |= wants;
+        wants
+    }
+
+    /// Whether somebody should take the drain: there is something to write, the socket takes it, and nobody writes.
+    pub fn wants_drain(&self) -> bool {
+        self.state == LaneState::Open && !self.draining && !self.blocked && self.has_unsent()
     }
 
     fn has_unsent(&self) -> bool {
@@ -205,15 +220,17 @@ impl<T: Clone + PartialEq> Outbound<T> {
     }
 
     /// Adds what is to be written next, up to about `max_bytes` and at most `max_parts` pieces of memory.
-    pub fn gather(&self, out: &mut Gather, max_bytes: usize, max_parts: usize) {
+    pub fn gather(&mut self, out: &mut Gather, max_bytes: usize, max_parts: usize) {
         out.clear();
         out.generation = self.generation;
+        self.gathered = self.sent;
         let mut skip = self.written;
         for entry in self.entries.iter().skip(self.sent).take(WINDOW_MAX - self.sent.min(WINDOW_MAX)) {
             let Some(frame) = &entry.frame else { break };
             if out.len >= max_bytes || out.parts.len() + frame.parts.len() > max_parts {
                 break;
             }
+            self.gathered += 1;
             for part in &frame.parts {
                 if skip >= part.len() {
                     skip -= part.len();
@@ -255,6 +272,12 @@ impl<T: Clone + PartialEq> Outbound<T> {
             }
             self.sent += 1;
         }
+        self.gathered = self.sent;
+        if let Some(early) = self.early.take() {
+            // Checked against what was gathered when it came; a peer that acknowledged more than was written after all
+            // is found out by its next ack.
+            let _settled = self.ack(&early, wakes);
+        }
         if full && !self.writable_seen {
             self.blocked = true;
             self.draining = false;
@@ -268,10 +291,16 @@ impl<T: Clone + PartialEq> Outbound<T> {
         Drain::Released
     }
 
+    /// Whether an ack waits for the word of the thread that wrote what it acknowledges.
+    pub fn has_early_ack(&self) -> bool {
+        self.early.is_some()
+    }
+
     /// Gives the drain up before everything is written; somebody else goes on.
     pub fn yield_drain(&mut self, gathered: &Gather) {
         if gathered.generation == self.generation {
             self.draining = false;
+            self.gathered = self.sent;
         }
     }
 
@@ -289,10 +318,19 @@ impl<T: Clone + PartialEq> Outbound<T> {
     ///
     /// # Errors
     /// An ack for frames never written is no ack; the connection must close.
-    pub fn ack(&mut self, ack: &Ack, wakes: &mut Wakes) -> Result<SmallVec<[(Content<T>, RefusedCode); 2]>, BadAck> {
-        let last = self.acked + self.sent as u64;
-        if ack.applied > ack.received || ack.received > last || ack.applied < self.acked {
+    pub fn ack(&mut self, ack: &Ack, wakes: &mut Wakes) -> Result<Refusals<T>, BadAck> {
+        let written = self.acked + self.sent as u64;
+        let gathered = written + (self.gathered.saturating_sub(self.sent)) as u64;
+        if ack.applied > ack.received || ack.received > gathered || ack.applied < self.acked {
             return Err(BadAck);
+        }
+        if ack.received > written || self.early.is_some() {
+            // The peer was faster than the thread that wrote: acks are cumulative, the later one says it all.
+            let early = self.early.get_or_insert_default();
+            early.received = ack.received;
+            early.applied = ack.applied;
+            early.refused.extend_from_slice(&ack.refused);
+            return Ok(SmallVec::new());
         }
         let mut refusals = SmallVec::new();
         for (position, code) in &ack.refused {
@@ -342,6 +380,8 @@ impl<T: Clone + PartialEq> Outbound<T> {
         self.draining = false;
         self.blocked = false;
         self.writable_seen = false;
+        self.gathered = 0;
+        self.early = None;
     }
 
     /// A new connection is up: takes what the old one may have lost, in order. Frames pushed meanwhile wait
@@ -375,7 +415,7 @@ impl<T: Clone + PartialEq> Outbound<T> {
     }
 
     /// Opens the present connection: `again` goes before everything queued. Returns the bytes added.
-    pub fn open(&mut self, again: Vec<(SmallVec<[FrameOut; 1]>, Content<T>, Option<Arc<Op>>)>) -> usize {
+    pub fn open(&mut self, again: Vec<Again<T>>) -> usize {
         let behind = std::mem::take(&mut self.entries);
         let mut added = 0;
         for (pieces, content, op) in again {

@@ -119,7 +119,7 @@ impl ControlLoop {
             Action::Probe { member, addr, token, within } => {
                 let (probe, hello) = Probe::new(&self.shell.core, member, addr, token);
                 let worker = self.next_worker();
-                self.shell.workers[worker].mailbox.post(Command::Probe(probe, hello, now + within));
+                self.shell.workers[worker].mailbox.post(Command::Probe(Box::new(probe), hello, now + within));
             }
             Action::Close(peer) => {
                 for lane in peer.lanes() {

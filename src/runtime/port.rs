@@ -27,7 +27,7 @@ use super::{Shell, sys};
 use crate::engine::{Effects, LaneRef, Outlet};
 use crate::id::Time;
 use crate::proto::op::Op;
-use crate::proto::outbound::{Drain, Gather};
+use crate::proto::outbound::{Drain, Gather, Outbound};
 use crate::stats::{add, bump};
 
 /// Bytes and pieces of one `sendmsg`. 256 KiB amortises the call; the kernel's limit of pieces is 1024 (`IOV_MAX`).
@@ -392,6 +392,11 @@ fn lead(shell: &Shell, lanes: &[LaneRef<Port>], at: usize, op: &Arc<Op>, deadlin
         shell.apply(fx);
         if read == Read::Lost {
             break;
+        }
+        // An ack that overtook the writer's word settles with that, not with another receive: the writer is between two
+        // instructions, and on one core it needs this one.
+        while lane.get().peek(Outbound::has_early_ack) && op.waits_for(lane.peer.id()) {
+            std::thread::yield_now();
         }
     }
     drop(outlet);

@@ -42,7 +42,15 @@ impl<'a> Emission<'a> {
 
 impl Context {
     /// A delta: what `attrs` names, all at the record's `top`, for whoever has everything up to `base`.
-    pub(crate) fn delta_frame(&self, uid: Uid, record: &Record, base: Version, attrs: &[AttrOut<'_>], over: &[Uid], now: Millis) -> FrameOut {
+    pub(crate) fn delta_frame(
+        &self,
+        uid: Uid,
+        record: &Record,
+        base: Version,
+        attrs: &[AttrOut<'_>],
+        over: &[Uid],
+        now: Millis,
+    ) -> FrameOut {
         encode_session(&SessionOut {
             context: self.name(),
             uid,

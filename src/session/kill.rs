@@ -4,9 +4,9 @@ use smallvec::SmallVec;
 
 use super::context::{Context, Weight};
 use super::emit::{Emission, Held};
+use super::key;
 use super::record::{Grave, OVER_MAX, signed};
 use super::time::{Millis, millis};
-use super::key;
 use crate::buffer::Slice;
 use crate::id::{Time, Uid};
 

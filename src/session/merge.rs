@@ -61,8 +61,9 @@ impl Context {
     /// # Errors
     /// The reason for the ack; nothing changed then (but for the clock).
     pub fn merge(&self, incoming: &SessionView<'_>, now: Time) -> Result<Merged, RefusedCode> {
-        let highest = incoming.top().counter.max(incoming.exp().counter).max(incoming.base().counter);
-        self.observe(incoming.clock().max(highest));
+        let versions = [incoming.top(), incoming.exp(), incoming.base()];
+        let highest = versions.iter().map(|v| v.counter).max().unwrap_or(0);
+        self.observe(highest.max(incoming.clock()).max(incoming.uid().counter));
         if incoming.flags() & flags::UNKNOWN != 0 {
             return Ok(Merged::default());
         }
@@ -120,7 +121,13 @@ impl Context {
         Ok(())
     }
 
-    fn merge_record(&self, uid: Uid, incoming: &SessionView<'_>, over: &[Uid], now: Millis) -> Result<Merged, RefusedCode> {
+    fn merge_record(
+        &self,
+        uid: Uid,
+        incoming: &SessionView<'_>,
+        over: &[Uid],
+        now: Millis,
+    ) -> Result<Merged, RefusedCode> {
         let accessed = before(now, incoming.age_ms());
         let claim = claim(incoming);
         let cell = self.cell(uid);

@@ -62,6 +62,12 @@ impl Names {
         self.look(name, |e| e.live.clone()).unwrap_or_default()
     }
 
+    /// The names with live uids in one shard; `None` past the last.
+    pub(crate) fn part(&self, shard: usize) -> Option<Vec<Slice>> {
+        let shard = self.shards.get(shard)?.read();
+        Some(shard.iter().filter(|e| !e.live.is_empty()).map(|e| e.name.clone()).collect())
+    }
+
     pub(crate) fn add(&self, name: &Slice, uid: Uid) {
         self.edit(name, Some(name), |e| insert_sorted(&mut e.live, uid));
     }
@@ -168,7 +174,8 @@ impl Entry {
 
     fn bytes(&self) -> usize {
         let live = if self.live.spilled() { self.live.capacity() * size_of::<Uid>() } else { 0 };
-        let rest = self.rest.as_ref().map_or(0, |r| size_of::<Rest>() + (r.pending.len() + r.dead.len()) * size_of::<Uid>());
+        let rest =
+            self.rest.as_ref().map_or(0, |r| size_of::<Rest>() + (r.pending.len() + r.dead.len()) * size_of::<Uid>());
         2 * (size_of::<Self>() + 1) + self.name.allocated() + live + rest
     }
 }

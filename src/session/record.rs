@@ -67,6 +67,8 @@ pub(crate) struct Record {
     need: Version,
     /// Whether it was whole once; lifting serves it again then.
     ever_whole: bool,
+    /// Whether there are changes made here that nobody was told.
+    pub(crate) untold: bool,
     /// Last access that this node knows of.
     pub(crate) access: Millis,
     /// Last access by a request of this node.
@@ -129,6 +131,7 @@ impl Record {
             whole: Version::ZERO,
             need: Version::ZERO,
             ever_whole: false,
+            untold: false,
             access: LONG_AGO,
             here: LONG_AGO,
             announced: LONG_AGO,
@@ -281,6 +284,11 @@ impl Record {
 
     pub(crate) fn over(&self) -> &[Uid] {
         &self.over.0
+    }
+
+    /// Whether it holds a version of the member's.
+    pub(crate) fn is_written_by(&self, member: MemberId) -> bool {
+        [self.top, self.exp].into_iter().chain(self.attrs.iter().map(|a| a.version)).any(|v| v.member == member)
     }
 
     pub(crate) fn is_expired(&self) -> bool {

@@ -3,12 +3,18 @@
 use super::context::Context;
 use super::emit::Held;
 use super::time::millis;
-use crate::id::{Time, Uid};
+use crate::id::{MemberId, Time, Uid};
 use crate::wire::FrameOut;
+
+/// What a record that is passed over costs of a scan's budget, so that the scan of a large store still ends its turn.
+const PASSED: usize = 64;
 
 /// Where a scan stands.
 #[derive(Debug, Default)]
 pub struct Cursor {
+    /// The clock when the scan started: a uid above it was not held then. Leaving those out ends the scan whatever is created
+    /// meanwhile.
+    clock: Option<u64>,
     /// The next shard to list.
     shard: usize,
     /// What is left of the shard listed last. Uids, not positions: a table moves its entries when it grows.
@@ -17,17 +23,41 @@ pub struct Cursor {
 
 impl Context {
     /// Emits present states (tombstones too) from the cursor on, until about `budget` bytes; true when all were seen.
-    /// Anything held when the scan started and still held is emitted. `emit` runs under the session's lock, so that a
+    /// Anything held when the scan started and still held is emitted; what is created meanwhile need not be. `emit` runs under the session's lock, so that a
     /// change made afterwards comes after it on every lane.
     pub fn scan(&self, cursor: &mut Cursor, budget: usize, now: Time, emit: &mut dyn FnMut(Uid, FrameOut)) -> bool {
+        self.walk(None, cursor, budget, now, emit)
+    }
+
+    /// The same for what a member may have changed last: records that hold a version of its, and every tombstone, which
+    /// names no one.
+    pub fn scan_written_by(
+        &self,
+        writer: MemberId,
+        cursor: &mut Cursor,
+        budget: usize,
+        now: Time,
+        emit: &mut dyn FnMut(Uid, FrameOut),
+    ) -> bool {
+        self.walk(Some(writer), cursor, budget, now, emit)
+    }
+
+    fn walk(
+        &self,
+        writer: Option<MemberId>,
+        cursor: &mut Cursor,
+        budget: usize,
+        now: Time,
+        emit: &mut dyn FnMut(Uid, FrameOut),
+    ) -> bool {
         let mut spent = 0;
+        let clock = *cursor.clock.get_or_insert_with(|| self.clock());
         loop {
             let Some(uid) = cursor.uids.pop() else {
                 let Some(cell) = self.cells.get(cursor.shard) else { return true };
                 let shard = cell.lock.read();
-                cursor.uids.reserve(shard.records.len() + shard.graves.len());
-                cursor.uids.extend(shard.records.iter().map(|(uid, _)| uid));
-                cursor.uids.extend(shard.graves.iter().map(|(uid, _)| uid));
+                let held = shard.records.iter().map(|(uid, _)| uid).chain(shard.graves.iter().map(|(uid, _)| uid));
+                cursor.uids.extend(held.filter(|uid| uid.counter <= clock));
                 cursor.shard += 1;
                 continue;
             };
@@ -37,9 +67,14 @@ impl Context {
                 (None, Some(grave)) => Held::Grave(grave),
                 (None, None) => continue,
             };
-            let frame = self.present_frame(uid, held, 0, millis(now));
-            spent += frame.len;
-            emit(uid, frame);
+            let passed = matches!((writer, &held), (Some(writer), Held::Record(record)) if !record.is_written_by(writer));
+            if passed {
+                spent += PASSED;
+            } else {
+                let frame = self.present_frame(uid, held, 0, millis(now));
+                spent += frame.len;
+                emit(uid, frame);
+            }
             if spent >= budget {
                 return cursor.uids.is_empty() && cursor.shard == self.cells.len();
             }

@@ -18,6 +18,9 @@ use crate::wire::PING_LEN;
 
 /// Bytes that wait for a datagram socket are bounded in every kernel; pings above it are lost.
 const DATAGRAMS_MAX: usize = 512;
+/// Pieces that one write is cut into, the last taking the rest: a frame cut at each of its first bytes shows what one cut
+/// everywhere does.
+const PIECES_MAX: usize = 48;
 /// A connection request that got no answer is repeated after this.
 const SYN_RETRY: Duration = Duration::from_secs(1);
 
@@ -259,10 +262,12 @@ impl Net {
             }
         }
         let mut left = wrote;
+        let mut pieces = 0;
         while left > 0 {
+            pieces += 1;
             let n = match self.weather.piece_max {
-                0 => left,
-                max => sched.rng.usize(1..=max).min(left),
+                max if max > 0 && pieces < PIECES_MAX => sched.rng.usize(1..=max).min(left),
+                _ => left,
             };
             self.send_piece(sched, id, side, Piece::Data(n));
             left -= n;

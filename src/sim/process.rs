@@ -314,7 +314,8 @@ impl Process {
     /// Gathers and writes until nothing is left or the socket takes no more; the caller took the drain.
     fn drain(&mut self, lane: &LaneRef<Port>, net: &mut Net, sched: &mut Sched) {
         loop {
-            lane.get().peek(|out| out.gather(&mut self.gather, GATHER.0, GATHER.1));
+            let gather = &mut self.gather;
+            lane.peer.with_lane(lane.lane, |out| out.gather(gather, GATHER.0, GATHER.1));
             let parts = self.gather.parts.iter().map(|p| p.as_bytes());
             let written = lane.get().port.get().and_then(|id| net.write(sched, id, 0, parts));
             // A broken connection takes nothing more; that it is broken is read from it.

@@ -155,13 +155,7 @@ impl Profile {
         };
         let nodes = rng.usize(2..=5);
         let length = Duration::from_millis(rng.u64(5000..9000));
-        let mut load = Load::draw(rng);
-        if weather.piece_max == 1 {
-            // Every byte is an event: keep the run affordable.
-            load.value = load.value.min(16);
-            load.huge = 0.0;
-            load.tail = 0.0;
-        }
+        let load = Load::draw(rng);
         Self {
             nodes,
             fault_every_ms: 300.0 + rng.f64() * 2000.0,

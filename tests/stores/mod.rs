@@ -1,12 +1,14 @@
 //! Stores that exchange real frames, for the tests of the session store.
-#![allow(dead_code, reason = "each test binary uses its own part")]
+#![allow(dead_code, unreachable_pub, reason = "each test binary uses its own part")]
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use hotspare::buffer::Slice;
 use hotspare::id::{MemberId, Time, Uid};
-use hotspare::session::{Changes, Commit, CommitStatus, Context, Cursor, Handle, Limits, Merged, RecordDump, Settings, Store};
+use hotspare::session::{
+    Changes, Commit, CommitStatus, Context, Cursor, Handle, Limits, Merged, RecordDump, Settings, Store,
+};
 use hotspare::wire::{Decoder, FrameOut, RefusedCode};
 
 pub const IDLE: Duration = Duration::from_secs(60);
@@ -14,7 +16,13 @@ pub const GRACE: Duration = Duration::from_secs(10);
 pub const HORIZON: Duration = Duration::from_secs(600);
 
 pub fn limits() -> Limits {
-    Limits { value_bytes_max: 1 << 20, session_bytes_max: 4 << 20, store_bytes_max: 1 << 30, tombstones_max: 1 << 16, contexts_max: 4 }
+    Limits {
+        value_bytes_max: 1 << 20,
+        session_bytes_max: 4 << 20,
+        store_bytes_max: 1 << 30,
+        tombstones_max: 1 << 16,
+        contexts_max: 4,
+    }
 }
 
 pub fn settings() -> Settings {
@@ -34,13 +42,16 @@ impl Member {
 
     pub fn with(id: u64, limits: Limits) -> Self {
         let store = Store::new(MemberId(id), limits, settings(), 7);
-        let context = store.context(b"app").unwrap();
+        let context = store.context(b"app").expect("room for a context");
         Self { store, context }
     }
 
     pub fn commit(&self, handle: &Handle, changes: &Changes, now: Time) -> (Commit, Vec<FrameOut>) {
         let mut frames = Vec::new();
-        let commit = self.context.commit(handle, changes, now, &mut |e| frames.push(e.frame.clone())).unwrap();
+        let commit = self
+            .context
+            .commit(handle, changes, now, &mut |e| frames.push(e.frame.clone()))
+            .expect("within the limits");
         assert_eq!(commit.status == CommitStatus::Changed, !frames.is_empty());
         (commit, frames)
     }
@@ -75,12 +86,12 @@ impl Member {
 
     pub fn get(&self, id: &str, name: &str, now: Time) -> Option<String> {
         let (_, value) = self.context.read(id.as_bytes(), name.as_bytes(), now)?;
-        Some(String::from_utf8(value.to_vec()).unwrap())
+        Some(String::from_utf8(value.to_vec()).expect("text"))
     }
 
     /// Everything that a request sees, sorted by name.
     pub fn all(&self, id: &str, now: Time) -> Vec<(String, String)> {
-        let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
+        let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).expect("text");
         self.begin(id, now).attributes().map(|(name, _, value)| (text(name), text(value))).collect()
     }
 
@@ -149,14 +160,14 @@ pub fn slice(text: &str) -> Slice {
 
 pub fn write(name: &str, value: Option<&str>) -> Changes {
     let mut changes = Changes { touch: true, ..Changes::default() };
-    changes.writes.push((slice(name), value.map(slice)));
+    changes.writes.push((name.as_bytes().into(), value.map(slice)));
     changes
 }
 
 /// A whole session, as a host without a dirty flag hands it in.
 pub fn full(attrs: &[(&str, &str)]) -> Changes {
     let mut changes = Changes { full: true, touch: true, ..Changes::default() };
-    changes.writes.extend(attrs.iter().map(|(name, value)| (slice(name), Some(slice(value)))));
+    changes.writes.extend(attrs.iter().map(|(name, value)| (name.as_bytes().into(), Some(slice(value)))));
     changes
 }
 

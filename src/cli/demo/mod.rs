@@ -36,7 +36,9 @@ pub(super) fn run(_args: &DemoArgs, out: &Output) -> Result<(), Failure> {
     }
     let start = Instant::now();
     let mut stage = Stage::new(start + LIMIT, Arc::clone(&cancel)).map_err(|why| Failure::new(Exit::Start, [why]))?;
-    if !out.is_json() {
+    if out.is_json() {
+        out.record("stage", &[("cluster", json!(stage.cluster())), ("group", json!(stage.group()))]);
+    } else {
         out.line(&format!(
             "Three servers, A, B and C: each a process of its own on 127.0.0.1, in cluster {}, group {}.\n\
              A load balancer sends a user's requests to one of them, and to another when that one dies.\n",

@@ -79,14 +79,15 @@ fn filtered_request(stage: &mut Stage) -> Result<Vec<Check>, String> {
     let filtered = stage.request(A, "S1", json!({ "uri": "/logo.gif", "set": { "hits": "1" } }))?;
     let (at_a, at_b, at_c) =
         (stage.attribute(A, "S1", "hits")?, stage.attribute(B, "S1", "hits")?, stage.attribute(C, "S1", "hits")?);
-    stage.request(A, "S1", json!({ "uri": "/cart", "set": { "cart": "tea, milk" } }))?;
+    let next = stage.request(A, "S1", json!({ "uri": "/cart", "set": { "cart": "tea, milk" } }))?;
     Ok(vec![
         check(
             "A holds its change, B and C were sent nothing",
             filtered["status"] == "filtered" && at_a == "1" && at_b.is_null() && at_c.is_null(),
             json!([filtered, at_a, at_b, at_c]),
         ),
-        stage.all_hold(&[B, C], "S1", "hits", "1")?.after("the next change brings it"),
+        check("3 copies of the next change", next["copies"] == 3, &next),
+        stage.all_hold(&[B, C], "S1", "hits", "1")?.after("which brings it along"),
     ])
 }
 

@@ -164,7 +164,7 @@ impl Membership {
             }
             candidate.seq = ping.seq;
             candidate.member.view_hash = ping.view_hash;
-            candidate.member.state = ping.state;
+            candidate.member.state = candidate.member.state.later(ping.state);
             candidate.expires = candidate.expires.max(now + self.settings.drop_time);
             return PingVerdict::Fresh;
         }
@@ -210,7 +210,7 @@ impl Membership {
         };
         candidate.member.name = String::from(name);
         candidate.member.addr = addr;
-        candidate.member.state = state;
+        candidate.member.state = candidate.member.state.later(state);
         candidate.met = true;
         if candidate.dial != Dial::UnderWay {
             candidate.dial = Dial::At(now.max(candidate.not_before));
@@ -256,7 +256,7 @@ impl Membership {
             return;
         }
         known.name = String::from(name);
-        known.state = state;
+        known.state = known.state.later(state);
         known.in_view = true;
         let admitted =
             Admitted { member: known, seq, heard: now, since: now, suspicion: None, goodbye: false, backoff };
@@ -588,16 +588,17 @@ impl Membership {
         self.graveyard.bury(member, Grave { end, at: now, seq, retry_at, backoff });
     }
 
-    /// Takes over the state of a member in view, or of a candidate.
+    /// Takes over the state of a member in view, or of a candidate. Words may overtake each other, the later state counts.
     fn note_state(&mut self, member: MemberId, state: NodeState) {
         if let Some(known) = self.admitted.get_mut(&member) {
             known.goodbye |= state == NodeState::Leaving;
+            let state = known.member.state.later(state);
             if known.member.state != state {
                 known.member.state = state;
                 self.publish();
             }
         } else if let Some(candidate) = self.candidates.get_mut(member) {
-            candidate.member.state = state;
+            candidate.member.state = candidate.member.state.later(state);
         }
     }
 

@@ -628,11 +628,20 @@ fn a_leaving_node_dials_nobody() {
 
 #[test]
 fn a_ping_turns_a_joiner_in_view_ready_but_never_a_ready_member_back() {
-    let mut m = node_with(2..=2);
-    m.handle_status(ms(1), id(2), NodeState::Joining);
+    let mut m = alone();
+    m.handle_ping(ms(1), &Ping { state: NodeState::Joining, ..ping_of(2, 1) }, local());
+    m.handle_admitted(ms(1), id(2), "n2", NodeState::Joining);
     assert_eq!(m.view().get(id(2)).unwrap().state, NodeState::Joining);
     m.handle_ping(ms(2), &ping_of(2, 2), local());
     assert_eq!(m.view().get(id(2)).unwrap().state, NodeState::Ready);
     m.handle_ping(ms(3), &Ping { state: NodeState::Joining, ..ping_of(2, 3) }, local());
+    assert_eq!(m.view().get(id(2)).unwrap().state, NodeState::Ready);
+}
+
+#[test]
+fn a_handshake_that_is_read_late_takes_no_ready_member_back() {
+    let mut m = node_with(2..=2);
+    m.handle_admitted(ms(11), id(2), "n2", NodeState::Joining);
+    m.handle_hello(ms(12), id(2), "n2", addr(2), NodeState::Joining);
     assert_eq!(m.view().get(id(2)).unwrap().state, NodeState::Ready);
 }

@@ -147,6 +147,23 @@ fn an_ack_of_frames_never_written_is_refused() {
 }
 
 #[test]
+fn an_ack_that_overtakes_the_writers_word_settles_when_that_comes() {
+    let pool = OpPool::new(4);
+    let mut out = open_lane();
+    let op = expecting(&pool, AckLevel::Applied);
+    out.push(&[frame(1, 16)], &Content::Session(1), Some(&op));
+    assert!(out.begin_drain());
+    let mut gather = Gather::default();
+    out.gather(&mut gather, usize::MAX, usize::MAX);
+    // The bytes are at the peer, and its ack is here, before the writing thread runs again.
+    ack(&mut out, 1);
+    assert!(!op.is_done());
+    out.wrote(&gather, 16, false, &mut Wakes::new());
+    assert!(op.is_done());
+    assert!(out.is_empty());
+}
+
+#[test]
 fn after_a_loss_what_was_in_flight_comes_first_and_what_was_not_follows() {
     let pool = OpPool::new(4);
     let mut out = open_lane();
