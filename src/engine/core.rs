@@ -555,6 +555,12 @@ impl<P> Core<P> {
                 self.spread(&context, e, None, fx);
             });
         }
+        // The sender does not know of the death: without this it would serve until its next repair what ended here.
+        if merged.dead
+            && let (Some(peer), Some(frame)) = (self.peer(from), context.present(uid, 0, now))
+        {
+            self.send_session(&peer, &context, uid, frame, fx);
+        }
         if !merged.partial {
             return Ok(());
         }
