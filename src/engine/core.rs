@@ -17,7 +17,7 @@ use crate::event::Event;
 use crate::id::{AckLevel, MemberId, NodeState, Time, Uid};
 use crate::proto::link::Identity;
 use crate::proto::op::{MissingReason, Op, OpPool};
-use crate::proto::outbound::{Again, Content, Drain, Gather, Wakes};
+use crate::proto::outbound::{Content, Drain, Gather, Ops, Wakes};
 use crate::proto::view::View;
 use crate::session::{
     Changes, Commit, CommitError, Context, Emission, Handle, Limits, Merged, MergedEvent, Settings, Store,
@@ -379,7 +379,7 @@ impl<P> Core<P> {
             let counts = peer.counts();
             let pieces = if counts { &delta } else { present.get_or_insert_with(|| emission.present().split()) };
             let bytes: usize = pieces.iter().map(|p| p.len).sum();
-            if peer.queued() + bytes > self.settings.queue_bytes_max {
+            if !self.fits(peer, bytes) {
                 self.overflow(peer, fx);
                 if let Some(op) = op {
                     op.exclude(peer.id(), MissingReason::Repair);
@@ -400,6 +400,13 @@ impl<P> Core<P> {
             count += 1;
         }
         count
+    }
+
+    /// Whether a member's queue takes so many bytes more. Below low water it takes one frame of any size, or a session that
+    /// is large beside the cap could never be repaired.
+    fn fits(&self, peer: &Peer<P>, bytes: usize) -> bool {
+        let queued = peer.queued();
+        queued < self.settings.low_water || queued + bytes <= self.settings.queue_bytes_max
     }
 
     /// Queues pieces of one frame on a lane.
@@ -433,7 +440,7 @@ impl<P> Core<P> {
     pub(super) fn send_session(&self, peer: &Arc<Peer<P>>, context: &Arc<Context>, uid: Uid, frame: FrameOut, fx: &mut Effects<P>) {
         let pieces = frame.split();
         let bytes: usize = pieces.iter().map(|p| p.len).sum();
-        if peer.queued() + bytes > self.settings.queue_bytes_max {
+        if !self.fits(peer, bytes) {
             self.overflow(peer, fx);
             return;
         }
@@ -498,28 +505,48 @@ impl<P> Core<P> {
         if !unacked.is_empty() {
             bump(&self.counters.reconnects);
         }
-        let mut again: Vec<Again<SessionRef>> = Vec::new();
+        let mut again: Vec<(SmallVec<[FrameOut; 1]>, Content<SessionRef>, Ops)> = Vec::new();
+        // Several changes of one session need its state once, or a window of small deltas would become as many whole sessions.
+        let mut places: BTreeMap<(usize, Uid), usize> = BTreeMap::new();
+        let mut bytes = 0;
         for entry in unacked {
             let pieces = match (&entry.content, entry.frame) {
                 (Content::Session(s), _) => {
-                    // Several changes of one session need its state once; each op still waits for a frame of its own,
-                    // so a frame without an op is left out when a later one carries the same session.
-                    s.context.present(s.uid, 0, now).map(FrameOut::split)
+                    let key = (Arc::as_ptr(&s.context) as usize, s.uid);
+                    if let Some((_, _, ops)) = places.get(&key).and_then(|at| again.get_mut(*at)) {
+                        ops.extend(entry.ops);
+                        continue;
+                    }
+                    let present = s.context.present(s.uid, 0, now);
+                    if let Some(frame) = &present {
+                        places.insert(key, again.len());
+                        bytes += frame.len;
+                    }
+                    present.map(FrameOut::split)
                 }
                 (Content::Control, Some(frame)) => Some(SmallVec::from_iter([frame])),
                 (Content::Control, None) => None,
             };
-            match (pieces, entry.op) {
-                (Some(pieces), op) => again.push((pieces, entry.content, op)),
+            match pieces {
+                Some(pieces) => again.push((pieces, entry.content, entry.ops)),
                 // The session is not held any more: there is nothing to have a copy of.
-                (None, Some(op)) => fx.wakes.extend(op.miss(peer.id(), MissingReason::Refused)),
-                (None, None) => {}
+                None => fx.wakes.extend(entry.ops.iter().filter_map(|op| op.miss(peer.id(), MissingReason::Refused))),
             }
+        }
+        let over = again.len() > 1 && peer.queued() + bytes > self.settings.queue_bytes_max;
+        if over {
+            again.retain(|(_, content, ops)| {
+                fx.wakes.extend(ops.iter().filter_map(|op| op.miss(peer.id(), MissingReason::Repair)));
+                *content == Content::Control
+            });
         }
         let generation = peer.with_lane(lane.lane, |out| {
             out.open(again);
             out.generation()
         });
+        if over {
+            self.overflow(peer, fx);
+        }
         fx.kick(peer, lane.lane);
         generation
     }

