@@ -178,6 +178,7 @@ impl Context {
             event,
             id: if event.is_some() { record.id() } else { None },
             completed: held && seen.partial && !is.partial,
+            dead: false,
         };
         drop(guard);
         drop(effects);
