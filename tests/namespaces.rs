@@ -228,7 +228,8 @@ fn lost_multicast_alone_removes_nobody() {
     assert!((0..HOSTS).all(|host| lab.lost(host) >= 40), "pings were lost");
     for member in [&mut a, &mut b, &mut c] {
         let events = member.ask(json!({ "do": "events" }));
-        let words: Vec<&str> = events["events"].as_array().unwrap().iter().filter_map(|e| e["event"].as_str()).collect();
+        let words: Vec<&str> =
+            events["events"].as_array().unwrap().iter().filter_map(|e| e["event"].as_str()).collect();
         assert!(words.contains(&"member-suspect"), "silence was noticed: {words:?}");
         assert!(!words.contains(&"member-down"), "but an echo over TCP answered: {words:?}");
     }

@@ -117,7 +117,8 @@ fn kill_minus_nine_under_load_loses_no_acknowledged_session() {
     let directory = tempfile::tempdir().unwrap();
     let log = |name: &str| directory.path().join(name);
     for (member, name) in [(&mut a, "a"), (&mut b, "b")] {
-        let load = json!({ "do": "load_start", "threads": 2, "sessions": 16, "size": 300, "prefix": name, "log": log(name) });
+        let load =
+            json!({ "do": "load_start", "threads": 2, "sessions": 16, "size": 300, "prefix": name, "log": log(name) });
         member.ask(load);
     }
     a.wait_stat("commits", 1000);
@@ -239,7 +240,8 @@ fn a_joiner_serves_with_every_session_while_the_donor_writes() {
     let last = &stopped["last"];
     let seen = joiner.ask(json!({ "do": "check_load", "at_least": last }));
     assert_eq!((&seen["missing"], &seen["behind"]), (&json!([]), &json!([])));
-    let _ = writeln!(std::io::stderr(), "a joiner got {count} sessions of 1 KiB beside load and served after {took:.1?}");
+    let _ =
+        writeln!(std::io::stderr(), "a joiner got {count} sessions of 1 KiB beside load and served after {took:.1?}");
 }
 
 #[test]

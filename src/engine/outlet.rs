@@ -76,10 +76,11 @@ impl<P> Outlet<P> {
         let result = self.process_events(core, now, fx);
         self.lane.peer.hear(now);
         if let Err(error) = &result
-            && !matches!(error, LinkError::Refused(_)) {
-                bump(&core.counters.bad_frames);
-                core.tell(Event::Refused(format!("lane to {}: {error}", self.lane.peer.name())));
-            }
+            && !matches!(error, LinkError::Refused(_))
+        {
+            bump(&core.counters.bad_frames);
+            core.tell(Event::Refused(format!("lane to {}: {error}", self.lane.peer.name())));
+        }
         result
     }
 

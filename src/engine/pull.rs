@@ -50,9 +50,10 @@ impl Pulls {
     /// A member answered, whatever it had.
     pub(super) fn answered(&mut self, context: &[u8], uid: Uid, from: MemberId) {
         if let Some(pull) = self.0.get_mut(&(context.to_vec(), uid))
-            && !pull.answered.contains(&from) {
-                pull.answered.push(from);
-            }
+            && !pull.answered.contains(&from)
+        {
+            pull.answered.push(from);
+        }
     }
 
     /// Whether anything is asked for.

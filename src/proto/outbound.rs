@@ -146,7 +146,6 @@ pub struct Outbound<T> {
     gathered: usize,
     /// An ack that overtook the writer's word: settled when that comes.
     early: Option<Ack>,
-
 }
 
 impl<T: Clone + PartialEq> Outbound<T> {

@@ -154,7 +154,10 @@ impl ControlLoop {
                 Ok(ping) => self.shell.core.post(Input::Ping(ping, from.ip())),
                 Err(error) => {
                     add(&self.shell.core.counters.bad_pings, 1);
-                    self.complain(self.shell.now(), &format!("datagram of {n} bytes from {from} is no ping: {error:?}"));
+                    self.complain(
+                        self.shell.now(),
+                        &format!("datagram of {n} bytes from {from} is no ping: {error:?}"),
+                    );
                 }
             }
         }

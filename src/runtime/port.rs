@@ -156,7 +156,9 @@ impl LaneSocket {
                 return Read::Lost;
             }
             Ok(n) => n,
-            Err(e) if matches!(e.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => return Read::Nothing,
+            Err(e) if matches!(e.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {
+                return Read::Nothing;
+            }
             Err(_) => {
                 self.lose(shell, outlet);
                 return Read::Lost;
@@ -358,7 +360,14 @@ pub(super) fn wait(shell: &Shell, lanes: &[LaneRef<Port>], op: &Arc<Op>, deadlin
 
 /// Reads a lane until the op has its answer from that member, if nobody else reads, and says so; else follows whoever
 /// does.
-fn lead(shell: &Shell, lanes: &[LaneRef<Port>], at: usize, op: &Arc<Op>, deadline: Time, fx: &mut Effects<Port>) -> bool {
+fn lead(
+    shell: &Shell,
+    lanes: &[LaneRef<Port>],
+    at: usize,
+    op: &Arc<Op>,
+    deadline: Time,
+    fx: &mut Effects<Port>,
+) -> bool {
     let lane = &lanes[at];
     if !op.waits_for(lane.peer.id()) {
         return false;

@@ -204,10 +204,11 @@ impl Worker {
     fn close_member(&self, member: MemberId) {
         for conn in self.conns.values() {
             if let Conn::Inlet(accepted) = conn
-                && accepted.inlet.member() == member {
-                    // The end shows as an event, which removes it.
-                    let _already = accepted.stream.shutdown(Shutdown::Both);
-                }
+                && accepted.inlet.member() == member
+            {
+                // The end shows as an event, which removes it.
+                let _already = accepted.stream.shutdown(Shutdown::Both);
+            }
         }
     }
 
@@ -233,7 +234,8 @@ impl Worker {
             }
             Conn::Inlet(accepted) => {
                 let was_open = accepted.inlet.is_open();
-                let alive = (!writable || accepted.flush(&shell)) && (!(readable || writable) || accepted.read(&shell, fx));
+                let alive =
+                    (!writable || accepted.flush(&shell)) && (!(readable || writable) || accepted.read(&shell, fx));
                 if accepted.more {
                     self.ready.push(token);
                 }

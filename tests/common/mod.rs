@@ -220,7 +220,9 @@ fn is_stopped(pid: u32) -> bool {
     let stat = |task: &Path| std::fs::read_to_string(task.join("stat")).unwrap_or_default();
     let tasks = ok(std::fs::read_dir(format!("/proc/{pid}/task")));
     // The state follows the name, which stands in parentheses.
-    tasks.flatten().all(|task| stat(&task.path()).rsplit(')').next().is_some_and(|rest| rest.trim_start().starts_with('T')))
+    tasks
+        .flatten()
+        .all(|task| stat(&task.path()).rsplit(')').next().is_some_and(|rest| rest.trim_start().starts_with('T')))
 }
 
 /// Waits until processes with this text in their command line are gone.

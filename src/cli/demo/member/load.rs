@@ -117,9 +117,10 @@ impl Writer {
             Ok(outcome) if outcome.status == Status::Replicated && outcome.copies > 1 && outcome.is_complete() => {
                 self.acked += 1;
                 if let Some(log) = &mut self.log
-                    && log.write_all(format!("{id} {number}\n").as_bytes()).is_err() {
-                        self.errors += 1;
-                    }
+                    && log.write_all(format!("{id} {number}\n").as_bytes()).is_err()
+                {
+                    self.errors += 1;
+                }
                 self.last.insert(id.clone(), number);
             }
             Ok(_) => {}
