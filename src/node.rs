@@ -245,6 +245,13 @@ impl Context {
         self.context.read(id, name, self.inner.shell.now()).map(|(_, value)| value)
     }
 
+    /// The ids in one part of the index, in no order; `None` past the last part. An id that leads to a session all the
+    /// while is in exactly one part; some lead to sessions that a request does not find, because they are partial or due.
+    #[must_use]
+    pub fn ids(&self, part: usize) -> Option<Vec<Slice>> {
+        self.context.ids(part)
+    }
+
     /// Starts a request on the session that `id` leads to; [`Request::exists`] tells whether there is one.
     #[must_use]
     pub fn begin(&self, id: &[u8]) -> Request {

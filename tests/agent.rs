@@ -4,12 +4,12 @@
 
 use std::io::{self, Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
-use std::process::Command;
+use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use hotspare::agent::{Agent, AgentError, Settings};
-use hotspare::{Config, Mode, Node};
+use hotspare::{Config, MemberInfo, Mode, Node, NodeState};
 use proptest::prelude::*;
 use redis_protocol::resp2::decode::decode;
 use redis_protocol::resp2::types::OwnedFrame;
@@ -39,7 +39,7 @@ impl Server {
         for node in &nodes {
             node.wait_ready(LIMIT).unwrap();
         }
-        until(|| nodes.iter().all(|node| node.view().members.len() == count));
+        until(|| nodes.iter().all(|node| sees(node, count)));
         nodes.into_iter().map(|node| Self::serve(node, Settings::default())).collect()
     }
 
@@ -58,6 +58,12 @@ impl Server {
         stream.set_nodelay(true).unwrap();
         Client { stream, input: Vec::new() }
     }
+}
+
+/// Whether the node counts so many members as copies, itself included.
+fn sees(node: &Node, members: usize) -> bool {
+    let copies = |member: &MemberInfo| member.state == NodeState::Ready && !member.repairing;
+    node.view().members.iter().filter(|member| copies(member)).count() == members
 }
 
 /// Asks again until it is so; what is waited for has no event that a test could see.
@@ -181,6 +187,7 @@ fn values_behave_as_in_redis() {
             ("GETEX a PERSIST", "8"),
             ("TTL a", ":-1"),
             ("PEXPIREAT a 99999999999999", ":1"),
+            ("TTL a", ":-1"),
             ("GETDEL a", "8"),
             ("GETDEL a", "nil"),
             ("SET b 1 PXAT 1", "OK"),
@@ -217,6 +224,9 @@ fn fields_behave_as_in_redis() {
             ("HSETNX s b 9", ":0"),
             ("HSETNX s d 9", ":1"),
             ("HDEL s d nothing d", ":1"),
+            ("HDEL s d", ":0"),
+            ("HSET s d 9", ":1"),
+            ("HDEL s d", ":1"),
             ("HMSET s b 7", "OK"),
             ("TYPE s", "hash"),
             ("GET s", "-WRONGTYPE Operation against a key holding the wrong kind of value"),
@@ -267,6 +277,38 @@ fn a_session_can_change_its_id() {
             ("DBSIZE", ":1"),
         ],
     );
+}
+
+#[test]
+fn a_scan_finds_every_key_once() {
+    let server = Server::alone();
+    let mut client = server.client();
+    for n in 0..500 {
+        client.ask(&format!("SET s:{n} v"));
+        client.ask(&format!("HSET h:{n} f v"));
+    }
+    client.ask("DEL s:7");
+    for (options, count) in [
+        ("", 999),
+        (" MATCH s:*", 499),
+        (" COUNT 100000 TYPE hash", 500),
+        (" MATCH s:[0-4] COUNT 1", 5),
+        (" TYPE list", 0),
+    ] {
+        let (mut cursor, mut found, mut steps) = (String::from("0"), Vec::new(), 0);
+        while steps == 0 || cursor != "0" {
+            client.send(&format!("SCAN {cursor}{options}").split(' ').map(str::as_bytes).collect::<Vec<_>>());
+            let OwnedFrame::Array(reply) = client.frame().unwrap() else { panic!("no array") };
+            let [next, OwnedFrame::Array(keys)] = &reply[..] else { panic!("no pair") };
+            cursor = show(next);
+            found.extend(keys.iter().map(show));
+            steps += 1;
+        }
+        found.sort();
+        found.dedup();
+        assert_eq!(found.len(), count, "{options}");
+    }
+    assert_eq!(client.ask("SCAN 99999"), "[0 []]");
 }
 
 #[test]
@@ -327,7 +369,10 @@ fn resp3_replies_have_their_own_shapes() {
         assert_eq!(String::from_utf8(buffer).unwrap(), reply, "{line}");
     };
     raw("HSET s a 1", ":1\r\n");
-    raw("HELLO 3", "%7\r\n$6\r\nserver\r\n$8\r\nhotspare\r\n$7\r\nversion\r\n$5\r\n7.0.0\r\n$5\r\nproto\r\n:3\r\n$2\r\nid\r\n:1\r\n$4\r\nmode\r\n$10\r\nstandalone\r\n$4\r\nrole\r\n$6\r\nmaster\r\n$7\r\nmodules\r\n*0\r\n");
+    raw(
+        "HELLO 3",
+        "%7\r\n$6\r\nserver\r\n$8\r\nhotspare\r\n$7\r\nversion\r\n$5\r\n7.0.0\r\n$5\r\nproto\r\n:3\r\n$2\r\nid\r\n:1\r\n$4\r\nmode\r\n$10\r\nstandalone\r\n$4\r\nrole\r\n$6\r\nmaster\r\n$7\r\nmodules\r\n*0\r\n",
+    );
     raw("HGETALL s", "%1\r\n$1\r\na\r\n$1\r\n1\r\n");
     raw("GET nothing", "_\r\n");
     raw("HELLO 2", "*14\r\n");
@@ -363,6 +408,130 @@ fn wait_tells_of_copies_where_writes_do_not() {
     }
     // More members than there are: it does not wait for who cannot come.
     assert_eq!(a.ask("WAIT 5 0"), ":1");
+}
+
+/// A member in a process of its own, which can be stopped so that it acknowledges nothing.
+struct Frozen(Child);
+
+impl Frozen {
+    /// Joins the server's cluster, and stops once it is in view.
+    fn beside(server: &Server) -> Self {
+        let config = server.node.config();
+        let child = Command::new(env!("CARGO_BIN_EXE_hotspare"))
+            .args(["node", "--preset", "loopback", "--drop-time", "60s", "--cluster", &config.cluster])
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let frozen = Self(child);
+        until(|| sees(&server.node, 2));
+        // The lanes are open once a write has come through.
+        assert_eq!(server.client().ask("SET warm v"), "OK");
+        assert_eq!(server.client().ask("DEL warm"), ":1");
+        frozen.signal("STOP");
+        until(|| frozen.is_stopped());
+        frozen
+    }
+
+    /// Whether all its threads stand still; the signal stops them one after the other.
+    fn is_stopped(&self) -> bool {
+        let tasks = std::fs::read_dir(format!("/proc/{}/task", self.0.id())).unwrap();
+        tasks.map(|task| std::fs::read_to_string(task.unwrap().path().join("stat")).unwrap()).all(|stat| {
+            let (_, state) = stat.rsplit_once(") ").unwrap();
+            state.starts_with('T')
+        })
+    }
+
+    fn thaw(&self) {
+        self.signal("CONT");
+    }
+
+    fn signal(&self, name: &str) {
+        let done = Command::new("kill").args([&format!("-{name}"), &self.0.id().to_string()]).status().unwrap();
+        assert!(done.success());
+    }
+}
+
+impl Drop for Frozen {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// A node that takes silence for long.
+fn patient(change: impl Fn(&mut Config)) -> Server {
+    let patient = |config: &mut Config| {
+        config.drop_time = Duration::from_secs(60);
+        config.verify_timeout = Duration::from_secs(30);
+        config.ack_timeout = Duration::from_secs(60);
+        change(config);
+    };
+    Server::cluster(1, patient).remove(0)
+}
+
+#[test]
+fn a_client_that_waits_for_copies_blocks_no_other() {
+    let server = patient(|_| ());
+    let frozen = Frozen::beside(&server);
+    let mut waiting = server.client();
+    waiting.send(&[b"SET", b"k", b"v"]);
+    waiting.send(&[b"ECHO", b"behind"]);
+    let mut other = server.client();
+    until(|| other.ask("GET k") == "v");
+    waiting.stream.set_nonblocking(true).unwrap();
+    assert_eq!(waiting.frame().unwrap_err().kind(), io::ErrorKind::WouldBlock, "the reply waits for the copy");
+    waiting.stream.set_nonblocking(false).unwrap();
+    frozen.thaw();
+    assert_eq!(waiting.reply(), "OK");
+    assert_eq!(waiting.reply(), "behind");
+    assert_eq!(waiting.ask("WAIT 1 0"), ":1");
+}
+
+#[test]
+fn a_write_is_answered_after_the_ack_timeout_and_wait_tells_the_truth() {
+    let server = patient(|config| config.ack_timeout = Duration::from_millis(300));
+    let frozen = Frozen::beside(&server);
+    let mut client = server.client();
+    assert_eq!(client.ask("SET k v"), "OK");
+    assert_eq!(client.ask("WAIT 1 50"), ":0");
+    frozen.thaw();
+    assert_eq!(client.ask("WAIT 1 0"), ":1");
+}
+
+#[test]
+fn writes_wait_for_space_in_a_members_queue_and_reads_do_not() {
+    const HIGH_WATER: usize = 1 << 20;
+    let server = patient(|config| {
+        config.mode = Mode::Asynchronous;
+        config.queue_wait = Duration::from_secs(60);
+        config.high_water = HIGH_WATER;
+        config.low_water = HIGH_WATER / 2;
+    });
+    let frozen = Frozen::beside(&server);
+    let value = vec![0; 64 << 10];
+    let count = 400;
+    let mut writing = server.client();
+    let mut writer = writing.stream.try_clone().unwrap();
+    let sender = std::thread::Builder::new()
+        .spawn(move || {
+            for n in 0..count {
+                writer.write_all(&encoded(&[b"SET", format!("k{n}").as_bytes(), &value])).unwrap();
+            }
+        })
+        .unwrap();
+    until(|| server.node.is_pressed());
+    let mut other = server.client();
+    for _ in 0..100 {
+        assert_eq!(other.ask("EXISTS k0"), ":1");
+    }
+    let queued = server.node.stats().queued_bytes;
+    assert!(queued < HIGH_WATER as u64 + (256 << 10), "{queued}");
+    frozen.thaw();
+    for _ in 0..count {
+        assert_eq!(writing.reply(), "OK");
+    }
+    sender.join().unwrap();
 }
 
 #[test]

@@ -1,6 +1,8 @@
 //! The counterexamples that shaped the session's merge rule, each as the story in which an earlier rule lost data,
 //! brought a dead session back, or let one login read another's. Numbers in names are those of the list.
 
+#![allow(clippy::unwrap_used, clippy::cast_possible_truncation, reason = "a test that cannot go on should stop")]
+
 mod stores;
 
 use std::time::Duration;
@@ -514,6 +516,16 @@ fn an_answer_that_it_is_not_held_changes_nothing() {
     let before = a.dump();
     assert!(!a.merge(&b.context.unknown(uid), at(1)).changed);
     assert_eq!(a.dump(), before);
+}
+
+#[test]
+fn a_write_to_a_session_that_is_dead_here_asks_to_tell_its_sender() {
+    let (a, b) = pair();
+    let _lost = b.kill("s", at(1));
+    let uid = a.uid("s", at(1));
+    assert!(b.merge(&one(a.set("s", "x", "2", at(2))), at(2)).dead);
+    let told = a.merge(&b.present(uid, at(3)), at(3));
+    assert_eq!((told.event, told.dead), (Some(MergedEvent::Ended), false));
 }
 
 #[test]

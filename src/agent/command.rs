@@ -33,6 +33,7 @@ pub(crate) enum Command<'a> {
     Expire(&'a [u8], When, ExpireIf),
     Persist(&'a [u8]),
     Rename(Rename<'a>),
+    Scan(Scan<'a>),
     Ttl(&'a [u8], Unit),
     Type(&'a [u8]),
     // The connection and the node.
@@ -145,6 +146,15 @@ pub(crate) struct Rename<'a> {
     pub(crate) only_new: bool,
 }
 
+/// `SCAN`.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Scan<'a> {
+    pub(crate) cursor: usize,
+    pub(crate) pattern: Option<&'a [u8]>,
+    pub(crate) count: usize,
+    pub(crate) kind: Option<&'a [u8]>,
+}
+
 /// `AUTH`.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Auth<'a> {
@@ -236,6 +246,7 @@ commands! {
     "rename" 3 REMOVE ONE_KEY => |w| Ok(Command::Rename(Rename { from: &w[1], to: &w[2], only_new: false }));
     "renamenx" 3 REMOVE ONE_KEY => |w| Ok(Command::Rename(Rename { from: &w[1], to: &w[2], only_new: true }));
     "reset" 1 CONNECTION NO_KEY => |_| Ok(Command::Reset);
+    "scan" -2 READ NO_KEY => scan;
     "select" 2 CONNECTION NO_KEY => |w| Ok(Command::Select(number(&w[1])?));
     "set" -3 WRITE ONE_KEY => set;
     "setex" 4 WRITE ONE_KEY => |w| setex(w, "setex", 1000);
@@ -374,6 +385,24 @@ fn hset<'a>(words: Keys<'a>, name: &'static str, kind: HSetKind) -> Result<Comma
     Ok(Command::HSet(HSet { key: &words[1], pairs, kind }))
 }
 
+fn scan<'a>(words: Keys<'a>) -> Result<Command<'a>, CommandError> {
+    let cursor = std::str::from_utf8(&words[1]).ok().and_then(|text| text.parse().ok()).ok_or(CommandError::Cursor)?;
+    let mut scan = Scan { cursor, pattern: None, count: 10, kind: None };
+    let mut options = words[2..].iter();
+    while let Some(option) = options.next() {
+        let value = options.next().ok_or(CommandError::Syntax)?;
+        match upper(option).as_slice() {
+            b"MATCH" => scan.pattern = Some(value),
+            b"COUNT" => {
+                scan.count = usize::try_from(number(value)?).ok().filter(|&n| n > 0).ok_or(CommandError::Syntax)?
+            }
+            b"TYPE" => scan.kind = Some(value),
+            _ => return Err(CommandError::Syntax),
+        }
+    }
+    Ok(Command::Scan(scan))
+}
+
 fn auth<'a>(words: Keys<'a>) -> Result<Command<'a>, CommandError> {
     match &words[1..] {
         [_password] => Ok(Command::Auth(Auth { user: None })),
@@ -430,7 +459,10 @@ fn lossy(word: &[u8]) -> String {
 
 /// The start of the words, as Redis quotes what it does not know.
 fn unknown(words: Keys<'_>) -> String {
-    let mut text = format!("unknown command '{}', with args beginning with: ", words.first().map(|word| lossy(word)).unwrap_or_default());
+    let mut text = format!(
+        "unknown command '{}', with args beginning with: ",
+        words.first().map(|word| lossy(word)).unwrap_or_default()
+    );
     let mut room = 128_usize;
     for word in words.iter().skip(1) {
         if room == 0 {
@@ -455,6 +487,7 @@ pub(crate) enum CommandError {
     ExpireBoth,
     Option(String),
     EmptyField,
+    Cursor,
     HelloVersion,
     HelloOption(String),
     Timeout,
@@ -474,6 +507,7 @@ impl fmt::Display for CommandError {
             Self::ExpireBoth => f.write_str("GT and LT options at the same time are not compatible"),
             Self::Option(option) => write!(f, "Unsupported option {option}"),
             Self::EmptyField => f.write_str("a field needs a name: the empty name holds what SET writes"),
+            Self::Cursor => f.write_str("invalid cursor"),
             Self::HelloVersion => f.write_str("Protocol version is not an integer or out of range"),
             Self::HelloOption(option) => write!(f, "Syntax error in HELLO option '{option}'"),
             Self::Timeout => f.write_str("timeout is not an integer or out of range"),

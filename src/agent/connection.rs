@@ -145,7 +145,10 @@ impl Connection {
                 }
                 Ok(Some((words, length))) => {
                     if is_http(&words) {
-                        log::warn!("client {}: an HTTP request, perhaps a browser's on behalf of a page; closing", self.client.id);
+                        log::warn!(
+                            "client {}: an HTTP request, perhaps a browser's on behalf of a page; closing",
+                            self.client.id
+                        );
                         self.closing = true;
                     } else if !words.is_empty() {
                         match exec::execute(host, &mut self.client, &mut self.replies, &words, now) {

@@ -41,7 +41,16 @@ impl Host {
         let waits_for_acks = config.mode != Mode::Asynchronous;
         let ack_timeout = config.ack_timeout;
         let space_timeout = if waits_for_acks { ack_timeout } else { config.queue_wait };
-        Self { node, settings, limits, waits_for_acks, ack_timeout, space_timeout, clients: 0, contexts: vec![None; settings.databases] }
+        Self {
+            node,
+            settings,
+            limits,
+            waits_for_acks,
+            ack_timeout,
+            space_timeout,
+            clients: 0,
+            contexts: vec![None; settings.databases],
+        }
     }
 
     /// The context behind a database number below the limit.

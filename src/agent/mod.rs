@@ -17,6 +17,7 @@
 //!
 //! - A time to live counts from the last write (or `EXPIRE`) of the key, also for writes that do not name it.
 //! - A key is removed with its last field; another member's write to it at that moment is lost with it.
+//! - `SCAN` goes through the sessions in a fixed number of steps: what `COUNT` says is only where a step may end.
 //! - `WAIT` asks about the connection's last write and does not wait for members that will never have it.
 //! - Only what sessions need is there; anything else gets Redis's error for an unknown command.
 //!
@@ -26,12 +27,14 @@
 //! ```
 //!
 //! One thread serves all clients and never waits for the other members: a reply that must wait is held in
-//! [`replies`], its connection goes on, and the ticket calls when copies exist.
+//! `replies`, its connection goes on, and the ticket calls when copies exist.
 
 mod command;
 mod connection;
 mod entry;
 mod exec;
+mod failure;
+mod glob;
 mod host;
 mod info;
 mod replies;
@@ -100,7 +103,10 @@ impl Agent {
             Ok(mut server) => server.run(),
             Err(error) => log::error!("agent: cannot watch the listener: {error}"),
         };
-        let thread = std::thread::Builder::new().name(String::from("hotspare-agent")).spawn(serve).map_err(AgentError::Thread)?;
+        let thread = std::thread::Builder::new()
+            .name(String::from("hotspare-agent"))
+            .spawn(serve)
+            .map_err(AgentError::Thread)?;
         Ok(Self { addr, remote, thread: Some(thread) })
     }
 
@@ -143,7 +149,10 @@ impl fmt::Display for AgentError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Insecure(addr) => {
-                write!(f, "{addr} is not a loopback address and redis clients are not authenticated; listen on loopback, or set insecure_plaintext")
+                write!(
+                    f,
+                    "{addr} is not a loopback address and redis clients are not authenticated; listen on loopback, or set insecure_plaintext"
+                )
             }
             Self::Bind(addr, error) => write!(f, "cannot listen for redis clients on {addr}: {error}"),
             Self::Thread(error) => write!(f, "cannot start the agent's thread: {error}"),

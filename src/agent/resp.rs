@@ -89,7 +89,8 @@ impl Decoder {
             None => {
                 let Some((count, next)) = length_line(input, 0, ProtocolError::ArrayLength)? else { return Ok(false) };
                 // Redis takes any negative count for an empty request; the codec knows only -1.
-                let count = if count == -1 { 0 } else { usize::try_from(count).map_err(|_| ProtocolError::ArrayLength)? };
+                let count =
+                    if count == -1 { 0 } else { usize::try_from(count).map_err(|_| ProtocolError::ArrayLength)? };
                 if count > self.limits.words {
                     return Err(ProtocolError::ArrayLength);
                 }
@@ -104,7 +105,9 @@ impl Decoder {
                 Some(b'$') => {}
                 Some(&other) => return Err(ProtocolError::ExpectedBulk(other)),
             }
-            let Some((length, start)) = length_line(input, self.seen, ProtocolError::BulkLength)? else { return Ok(false) };
+            let Some((length, start)) = length_line(input, self.seen, ProtocolError::BulkLength)? else {
+                return Ok(false);
+            };
             let length = usize::try_from(length).map_err(|_| ProtocolError::BulkLength)?;
             if length > self.limits.word_bytes {
                 return Err(ProtocolError::BulkLength);
@@ -202,7 +205,9 @@ fn unquote<'a>(mut rest: &'a [u8], quote: u8, word: &mut Vec<u8>) -> Option<&'a 
         match *rest {
             [] => return None,
             [byte, ref tail @ ..] if byte == quote => return Some(tail),
-            [b'\\', b'x', high, low, ref tail @ ..] if quote == b'"' && high.is_ascii_hexdigit() && low.is_ascii_hexdigit() => {
+            [b'\\', b'x', high, low, ref tail @ ..]
+                if quote == b'"' && high.is_ascii_hexdigit() && low.is_ascii_hexdigit() =>
+            {
                 word.push(hex(high) << 4 | hex(low));
                 rest = tail;
             }
@@ -354,7 +359,8 @@ impl<'a> Writer<'a> {
     fn frame(&mut self, frame: &BorrowedFrame<'_>) {
         let start = self.out.len();
         self.out.resize(start + frame.encode_len(false) + 4, 0);
-        let written = encode_borrowed(&mut self.out[start..], frame, false).expect("the buffer is larger than the frame");
+        let written =
+            encode_borrowed(&mut self.out[start..], frame, false).expect("the buffer is larger than the frame");
         self.out.truncate(start + written);
     }
 }

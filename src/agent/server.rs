@@ -41,7 +41,11 @@ pub(crate) struct Remote {
 
 impl Remote {
     pub(crate) fn new(poll: &Poll) -> io::Result<Self> {
-        Ok(Self { waker: mio::Waker::new(poll.registry(), WAKER)?, stop: AtomicBool::new(false), woken: Mutex::default() })
+        Ok(Self {
+            waker: mio::Waker::new(poll.registry(), WAKER)?,
+            stop: AtomicBool::new(false),
+            woken: Mutex::default(),
+        })
     }
 
     pub(crate) fn stop(&self) {
@@ -227,7 +231,8 @@ impl Server {
                     }
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
-                Err(error) if matches!(error.kind(), io::ErrorKind::Interrupted | io::ErrorKind::ConnectionAborted) => {}
+                Err(error) if matches!(error.kind(), io::ErrorKind::Interrupted | io::ErrorKind::ConnectionAborted) => {
+                }
                 Err(error) => {
                     log::warn!("agent: cannot accept, trying again in {ACCEPT_PAUSE:?}: {error}");
                     self.accept_at = Some(now.saturating_add(ACCEPT_PAUSE));
@@ -246,7 +251,9 @@ impl Server {
         stream.set_nodelay(true)?;
         SockRef::from(&stream).set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEPALIVE))?;
         let index = self.free.pop().unwrap_or(self.slots.len());
-        if let Err(error) = self.poll.registry().register(&mut stream, Token(index), Interest::READABLE | Interest::WRITABLE) {
+        if let Err(error) =
+            self.poll.registry().register(&mut stream, Token(index), Interest::READABLE | Interest::WRITABLE)
+        {
             if index < self.slots.len() {
                 self.free.push(index);
             }
@@ -274,7 +281,10 @@ impl Server {
         self.buffered = self.buffered - slot.bytes + bytes;
         slot.bytes = bytes;
         if grown && self.buffered > self.host.settings.buffer_bytes_max {
-            log::warn!("agent: clients' buffers are over {} bytes; closing the one that grew", self.host.settings.buffer_bytes_max);
+            log::warn!(
+                "agent: clients' buffers are over {} bytes; closing the one that grew",
+                self.host.settings.buffer_bytes_max
+            );
             next = Turn::Close;
         }
 

@@ -16,7 +16,6 @@ mod ping;
 pub mod progress;
 #[cfg(feature = "sim")]
 mod sim;
-// Slots: mod demo;
 
 use std::process::ExitCode;
 
@@ -41,13 +40,7 @@ pub fn main() -> ExitCode {
 
 /// Replicates HTTP sessions between the servers of a cluster, so that any of them can take over from any other.
 #[derive(Debug, Parser)]
-#[command(
-    name = "hotspare",
-    version,
-    max_term_width = 120,
-    subcommand_required = true,
-    arg_required_else_help = true
-)]
+#[command(name = "hotspare", version, max_term_width = 120, subcommand_required = true, arg_required_else_help = true)]
 #[command(after_help = EXIT_CODES)]
 struct Cli {
     /// Print JSON, one value a line, and nothing else on standard output
@@ -62,6 +55,12 @@ enum Command {
     /// Run a node and print what happens in the cluster
     #[command(after_help = EXIT_CODES)]
     Node(node::NodeArgs),
+    /// Play the story of a failing server on this machine, and check every step
+    #[command(after_help = EXIT_CODES)]
+    Demo(demo::DemoArgs),
+    /// One server of a demonstration, started by it
+    #[command(hide = true)]
+    Member(demo::member::MemberArgs),
     /// List who pings a multicast group, or say why nothing is heard
     #[command(after_help = EXIT_CODES)]
     Ping(ping::PingArgs),
@@ -78,7 +77,6 @@ enum Command {
     #[cfg(feature = "sim")]
     #[command(after_help = EXIT_CODES)]
     Sim(sim::SimArgs),
-    // Slots: Demo(demo::DemoArgs)
 }
 
 impl Cli {
@@ -86,12 +84,11 @@ impl Cli {
         let out = Output::new(self.json);
         match self.command {
             Command::Node(args) => node::run(args, &out),
+            Command::Demo(args) => demo::run(&args, &out),
+            Command::Member(args) => demo::member::run(&args),
             Command::Ping(args) => ping::run(&args, &out),
             Command::Config(command) => config::run(command, &out),
-            Command::Bench(mut args) => {
-                args.json |= self.json;
-                bench::run(&args).map_err(Failure::from)
-            }
+            Command::Bench(args) => bench::run(&args, &out),
             #[cfg(feature = "sim")]
             Command::Sim(args) => sim::run(&args, &out),
             Command::BenchProcess(args) => bench::run_process(&args).map_err(Failure::from),
@@ -104,9 +101,10 @@ impl Command {
     fn settings(&self) -> Option<&flags::Settings> {
         match self {
             Self::Node(args) => Some(&args.settings),
+            Self::Member(args) => Some(&args.settings),
             Self::Ping(args) => Some(&args.settings),
             Self::Config(command) => command.settings(),
-            Self::Bench(_) | Self::BenchProcess(_) => None,
+            Self::Demo(_) | Self::Bench(_) | Self::BenchProcess(_) => None,
             #[cfg(feature = "sim")]
             Self::Sim(_) => None,
         }
@@ -151,10 +149,7 @@ pub struct Failure {
 impl Failure {
     /// A failure with one line for each problem.
     pub fn new(exit: Exit, lines: impl IntoIterator<Item = impl ToString>) -> Self {
-        Self {
-            exit,
-            lines: lines.into_iter().map(|line| line.to_string()).collect(),
-        }
+        Self { exit, lines: lines.into_iter().map(|line| line.to_string()).collect() }
     }
 
     fn report(&self) -> ExitCode {

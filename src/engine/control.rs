@@ -217,10 +217,10 @@ impl<P> Control<P> {
                 earlier(due.max(self.next_sweep));
             }
         }
-        if let Some(join) = &self.join {
-            if let Verdict::Wait(t) = join.verdict(&self.known(), Time::ZERO) {
-                earlier(t);
-            }
+        if let Some(join) = &self.join
+            && let Verdict::Wait(t) = join.verdict(&self.known(), Time::ZERO)
+        {
+            earlier(t);
         }
         next
     }
@@ -418,7 +418,13 @@ impl<P> Control<P> {
         self.judge_whole(now);
     }
 
-    fn removed(&mut self, member: MemberId, now: Time, fx: &mut Effects<P>, event: fn(MemberId, String, crate::id::ViewId) -> Event) {
+    fn removed(
+        &mut self,
+        member: MemberId,
+        now: Time,
+        fx: &mut Effects<P>,
+        event: fn(MemberId, String, crate::id::ViewId) -> Event,
+    ) {
         let name = self.name_of(member);
         self.publish();
         self.roster_dirty = false;
@@ -504,10 +510,10 @@ impl<P> Control<P> {
 
     /// A handshake tells the state of its moment; a lane that opened around a change is told the present one.
     fn tell_state(&self, member: MemberId, lane: usize, fx: &mut Effects<P>) {
-        if lane == 0 {
-            if let Some(peer) = self.core.peer(member) {
-                self.core.send_message(&peer, 0, &Message::Status(self.core.state()), None, fx);
-            }
+        if lane == 0
+            && let Some(peer) = self.core.peer(member)
+        {
+            self.core.send_message(&peer, 0, &Message::Status(self.core.state()), None, fx);
         }
     }
 

@@ -192,7 +192,10 @@ impl<P> Core<P> {
             store: Store::new(me, settings.limits, settings.sessions, settings.seed),
             counters: Counters::default(),
             state: AtomicU8::new(NodeState::Joining as u8),
-            roster: RwLock::new(Arc::new(Roster { view: Arc::new(View { id: crate::id::ViewId(0), me, members: Vec::new() }), peers: Vec::new() })),
+            roster: RwLock::new(Arc::new(Roster {
+                view: Arc::new(View { id: crate::id::ViewId(0), me, members: Vec::new() }),
+                peers: Vec::new(),
+            })),
             peers: RwLock::new(BTreeMap::new()),
             inputs: SegQueue::new(),
             inputs_len: AtomicUsize::new(0),
@@ -437,7 +440,14 @@ impl<P> Core<P> {
     }
 
     /// Queues one session frame on the lane of its session.
-    pub(super) fn send_session(&self, peer: &Arc<Peer<P>>, context: &Arc<Context>, uid: Uid, frame: FrameOut, fx: &mut Effects<P>) {
+    pub(super) fn send_session(
+        &self,
+        peer: &Arc<Peer<P>>,
+        context: &Arc<Context>,
+        uid: Uid,
+        frame: FrameOut,
+        fx: &mut Effects<P>,
+    ) {
         let pieces = frame.split();
         let bytes: usize = pieces.iter().map(|p| p.len).sum();
         if !self.fits(peer, bytes) {
@@ -449,7 +459,14 @@ impl<P> Core<P> {
     }
 
     /// Queues a control message.
-    pub(super) fn send_message(&self, peer: &Arc<Peer<P>>, lane: usize, message: &Message, op: Option<&Arc<Op>>, fx: &mut Effects<P>) {
+    pub(super) fn send_message(
+        &self,
+        peer: &Arc<Peer<P>>,
+        lane: usize,
+        message: &Message,
+        op: Option<&Arc<Op>>,
+        fx: &mut Effects<P>,
+    ) {
         let frame = wire::encode_control(message);
         self.push(peer, lane, &[frame], &Content::Control, op, fx);
     }
@@ -562,7 +579,13 @@ impl<P> Core<P> {
     }
 
     /// Merges a session frame from a member. An error is the reason for the ack.
-    pub(super) fn merge(&self, from: MemberId, view: &SessionView<'_>, now: Time, fx: &mut Effects<P>) -> Result<(), RefusedCode> {
+    pub(super) fn merge(
+        &self,
+        from: MemberId,
+        view: &SessionView<'_>,
+        now: Time,
+        fx: &mut Effects<P>,
+    ) -> Result<(), RefusedCode> {
         let context = self.store.context(view.context()).map_err(|_| RefusedCode::Context)?;
         let uid = view.uid();
         let answer = view.flags() & flags::ANSWER != 0;
@@ -582,16 +605,23 @@ impl<P> Core<P> {
                 self.spread(&context, e, None, fx);
             });
         }
+        // The sender does not know of the death: without this it would serve until its next repair what ended here.
+        if merged.dead
+            && let (Some(peer), Some(frame)) = (self.peer(from), context.present(uid, 0, now))
+        {
+            self.send_session(&peer, &context, uid, frame, fx);
+        }
         if !merged.partial {
             return Ok(());
         }
         bump(&self.counters.partials);
         // An answer that did not complete it asks nobody at once: two partial holders would ask each other for ever.
-        if !answer && self.pulls.lock().missed(&context, uid, from, now) {
-            if let Some(peer) = self.peer(from) {
-                bump(&self.counters.pulls);
-                self.send_message(&peer, peer.lane_of(uid), &Message::Pull(context.name().to_vec(), uid), None, fx);
-            }
+        if !answer
+            && self.pulls.lock().missed(&context, uid, from, now)
+            && let Some(peer) = self.peer(from)
+        {
+            bump(&self.counters.pulls);
+            self.send_message(&peer, peer.lane_of(uid), &Message::Pull(context.name().to_vec(), uid), None, fx);
         }
         Err(RefusedCode::Partial)
     }
@@ -613,9 +643,7 @@ impl<P> Core<P> {
     /// Answers a member that asks for one session.
     pub(super) fn answer(&self, to: MemberId, name: &[u8], uid: Uid, now: Time, fx: &mut Effects<P>) {
         let (Some(peer), Ok(context)) = (self.peer(to), self.store.context(name)) else { return };
-        let frame = context
-            .present(uid, flags::ANSWER, now)
-            .unwrap_or_else(|| context.unknown(uid));
+        let frame = context.present(uid, flags::ANSWER, now).unwrap_or_else(|| context.unknown(uid));
         self.send_session(&peer, &context, uid, frame, fx);
     }
 }

@@ -49,7 +49,13 @@ struct Asked {
 
 impl Join {
     pub(super) fn new(me: MemberId, frequency: Time, timeout: Time, now: Time) -> Self {
-        Self { me, alone_at: now + frequency * PERIODS_ALONE, deadline: now + timeout, round: 0, asked: BTreeMap::new() }
+        Self {
+            me,
+            alone_at: now + frequency * PERIODS_ALONE,
+            deadline: now + timeout,
+            round: 0,
+            asked: BTreeMap::new(),
+        }
     }
 
     /// Members to ask now, each with the round of its request.
@@ -73,12 +79,12 @@ impl Join {
 
     /// A donor sent everything on one of its lanes.
     pub(super) fn done(&mut self, member: MemberId, round: u64, lanes: u16) {
-        if let Some(asked) = self.asked.get_mut(&member) {
-            if asked.round == round {
-                let next = u16::try_from(asked.lanes.len()).unwrap_or(u16::MAX);
-                asked.lanes.insert(next);
-                asked.done = asked.lanes.len() >= usize::from(lanes);
-            }
+        if let Some(asked) = self.asked.get_mut(&member)
+            && asked.round == round
+        {
+            let next = u16::try_from(asked.lanes.len()).unwrap_or(u16::MAX);
+            asked.lanes.insert(next);
+            asked.done = asked.lanes.len() >= usize::from(lanes);
         }
     }
 

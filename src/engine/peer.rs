@@ -81,10 +81,15 @@ pub struct Roster<P> {
 }
 
 impl<P> Peer<P> {
-    pub(crate) fn new(id: MemberId, name: String, addr: SocketAddr, lanes: usize, mut port: impl FnMut(usize) -> P) -> Self {
-        let lanes = (0..lanes.max(1))
-            .map(|lane| Lane { out: Mutex::new(Outbound::new(id)), port: port(lane) })
-            .collect();
+    pub(crate) fn new(
+        id: MemberId,
+        name: String,
+        addr: SocketAddr,
+        lanes: usize,
+        mut port: impl FnMut(usize) -> P,
+    ) -> Self {
+        let lanes =
+            (0..lanes.max(1)).map(|lane| Lane { out: Mutex::new(Outbound::new(id)), port: port(lane) }).collect();
         Self {
             id,
             name,

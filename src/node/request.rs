@@ -11,7 +11,7 @@ use crate::config::Mode;
 use crate::engine::{Committed, Effects, Send};
 use crate::id::{MemberId, Time, Version};
 use crate::proto::op::{MissingReason, Op};
-use crate::session::{self, Changes, CommitError, CommitStatus, Handle};
+use crate::session::{self, Changes, CommitError, CommitStatus, Handle, Name};
 
 /// One request's work on one session.
 ///
@@ -61,7 +61,7 @@ impl Request {
     /// An attribute, this request's own writes included; borrowed, not copied.
     #[must_use]
     pub fn get(&self, name: &[u8]) -> Option<&[u8]> {
-        if let Some((_, value)) = self.changes.writes.iter().rev().find(|(n, _)| n.as_bytes() == name) {
+        if let Some((_, value)) = self.changes.writes.iter().rev().find(|(n, _)| n.as_slice() == name) {
             return value.as_ref().map(Slice::as_bytes);
         }
         if self.changes.full {
@@ -75,7 +75,7 @@ impl Request {
     pub fn attributes(&self) -> Vec<(&[u8], Version, &[u8])> {
         let mut all: Vec<(&[u8], Version, &[u8])> = Vec::new();
         if !self.changes.full {
-            let written = |name: &[u8]| self.changes.writes.iter().any(|(n, _)| n.as_bytes() == name);
+            let written = |name: &[u8]| self.changes.writes.iter().any(|(n, _)| n.as_slice() == name);
             all.extend(
                 self.handle.attributes().filter(|(n, ..)| !written(n)).map(|(n, v, value)| (n, v, value.as_bytes())),
             );
@@ -109,17 +109,17 @@ impl Request {
 
     /// Sets an attribute; the value is copied once.
     pub fn set(&mut self, name: &[u8], value: &[u8]) {
-        self.changes.writes.push((Slice::copy_from(name), Some(Slice::copy_from(value))));
+        self.changes.writes.push((Name::from_slice(name), Some(Slice::copy_from(value))));
     }
 
     /// Sets an attribute and takes the value over without a copy.
     pub fn set_owned(&mut self, name: &[u8], value: Vec<u8>) {
-        self.changes.writes.push((Slice::copy_from(name), Some(Slice::from_vec(value))));
+        self.changes.writes.push((Name::from_slice(name), Some(Slice::from_vec(value))));
     }
 
     /// Removes an attribute.
     pub fn remove(&mut self, name: &[u8]) {
-        self.changes.writes.push((Slice::copy_from(name), None));
+        self.changes.writes.push((Name::from_slice(name), None));
     }
 
     /// Hands in the whole session as the application holds it. What differs from what was read at begin is sent, and
@@ -128,7 +128,7 @@ impl Request {
         self.changes.full = true;
         self.changes.writes = attributes
             .into_iter()
-            .map(|(name, value)| (Slice::copy_from(name), Some(Slice::copy_from(value))))
+            .map(|(name, value)| (Name::from_slice(name), Some(Slice::copy_from(value))))
             .collect();
     }
 
@@ -158,15 +158,18 @@ impl Request {
     ///
     /// # Errors
     /// Nothing changed. See [`EndError`] for whether to try again.
-    pub fn end(self, uri: &str) -> Result<Outcome, EndError> {
+    pub fn end(mut self, uri: &str) -> Result<Outcome, EndError> {
+        self.changes.silent = self.inner.filter.matches(uri);
         let shell = &self.inner.shell;
         let config = &shell.config;
         let waits = config.mode != Mode::Asynchronous;
         let limit = if waits { config.ack_timeout } else { config.queue_wait };
         let deadline = shell.now() + limit;
-        shell.wait_for_space(deadline);
+        if !self.changes.silent {
+            shell.wait_for_space(deadline);
+        }
         let send = if waits { Send::Acked(config.ack) } else { Send::Queued };
-        let (committed, fx) = self.commit(uri, send)?;
+        let (committed, fx) = self.commit(send)?;
         let outcome = match &committed.op {
             Some(op) => {
                 shell.write_and_wait(fx, op, deadline);
@@ -187,13 +190,14 @@ impl Request {
     ///
     /// # Errors
     /// Nothing changed. See [`EndError`] for whether to try again.
-    pub fn end_with_ticket(self, uri: &str) -> Result<Ticket, EndError> {
-        let (committed, fx) = self.commit(uri, Send::Acked(self.inner.shell.config.ack))?;
+    pub fn end_with_ticket(mut self, uri: &str) -> Result<Ticket, EndError> {
+        self.changes.silent = self.inner.filter.matches(uri);
+        let (committed, fx) = self.commit(Send::Acked(self.inner.shell.config.ack))?;
         self.inner.shell.hand_over(fx);
         Ok(Ticket { inner: self.inner, committed })
     }
 
-    fn commit(&self, uri: &str, send: Send) -> Result<(Committed, Effects<crate::runtime::Port>), EndError> {
+    fn commit(&self, send: Send) -> Result<(Committed, Effects<crate::runtime::Port>), EndError> {
         let shell = &self.inner.shell;
         if shell.is_forked() {
             return Err(EndError::Forked);
@@ -204,7 +208,7 @@ impl Request {
         if !self.handle.exists() && (!self.changes.writes.is_empty() || self.changes.new_id.is_some()) {
             return Err(EndError::NoSession);
         }
-        let send = if self.inner.filter.matches(uri) { Send::Nobody } else { send };
+        let send = if self.changes.silent { Send::Nobody } else { send };
         let mut fx = Effects::default();
         let committed = shell
             .core
@@ -258,7 +262,8 @@ impl Ticket {
 }
 
 fn outcome(inner: &Inner, committed: &Committed, op: Option<&Arc<Op>>) -> Outcome {
-    let mut outcome = Outcome { status: Status::Replicated, version: committed.commit.version, copies: 1, missing: Vec::new() };
+    let mut outcome =
+        Outcome { status: Status::Replicated, version: committed.commit.version, copies: 1, missing: Vec::new() };
     outcome.status = match committed.commit.status {
         CommitStatus::Ended => {
             crate::stats::bump(&inner.shell.core.counters.ended);
@@ -278,11 +283,7 @@ fn outcome(inner: &Inner, committed: &Committed, op: Option<&Arc<Op>>) -> Outcom
             outcome.missing = now
                 .missing
                 .iter()
-                .map(|(member, reason)| Missing {
-                    member: *member,
-                    name: names(*member),
-                    reason: *reason,
-                })
+                .map(|(member, reason)| Missing { member: *member, name: names(*member), reason: *reason })
                 .collect();
         }
     }

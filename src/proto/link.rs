@@ -148,7 +148,14 @@ pub struct AcceptLink {
 impl AcceptLink {
     /// A link that waits for `Hello`. `whole_max` caps a frame joined from parts.
     pub fn new(whole_max: usize) -> Self {
-        Self { decoder: Decoder::new(whole_max), hello: None, received: 0, applied: 0, acked: 0, refused: SmallVec::new() }
+        Self {
+            decoder: Decoder::new(whole_max),
+            hello: None,
+            received: 0,
+            applied: 0,
+            acked: 0,
+            refused: SmallVec::new(),
+        }
     }
 
     /// Where bytes are read to.
@@ -205,7 +212,10 @@ impl AcceptLink {
                         append(out, &wire::encode_control(&Control::EchoReply(token)));
                     }
                 }
-                (false, Kind::Session | Kind::StateRequest | Kind::StateDone | Kind::Pull | Kind::Status | Kind::Message) => {
+                (
+                    false,
+                    Kind::Session | Kind::StateRequest | Kind::StateDone | Kind::Pull | Kind::Status | Kind::Message,
+                ) => {
                     self.received += units;
                     self.applied = self.received;
                     return Ok(Some(AcceptEvent::Frame(frame, self.received)));

@@ -111,6 +111,12 @@ pub struct Unacked<T> {
     pub ops: Ops,
 }
 
+/// A frame to be sent again: its pieces, what it stands for, and whom it concerns.
+pub type Again<T> = (SmallVec<[FrameOut; 1]>, Content<T>, Option<Arc<Op>>);
+
+/// What a receiver refused, and why.
+pub type Refusals<T> = SmallVec<[(Content<T>, RefusedCode); 2]>;
+
 /// Whom to wake after the lane's lock is released.
 pub type Wakes = SmallVec<[Waker; 4]>;
 
@@ -140,7 +146,6 @@ pub struct Outbound<T> {
     gathered: usize,
     /// An ack that overtook the writer's word: settled when that comes.
     early: Option<Ack>,
-
 }
 
 impl<T: Clone + PartialEq> Outbound<T> {
@@ -326,7 +331,7 @@ impl<T: Clone + PartialEq> Outbound<T> {
     ///
     /// # Errors
     /// An ack for frames never written is no ack; the connection must close.
-    pub fn ack(&mut self, ack: &Ack, wakes: &mut Wakes) -> Result<SmallVec<[(Content<T>, RefusedCode); 2]>, BadAck> {
+    pub fn ack(&mut self, ack: &Ack, wakes: &mut Wakes) -> Result<Refusals<T>, BadAck> {
         let written = self.acked + self.sent as u64;
         let gathered = written + (self.gathered.saturating_sub(self.sent)) as u64;
         if ack.applied > ack.received || ack.received > gathered || ack.applied < self.acked {

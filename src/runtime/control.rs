@@ -119,7 +119,7 @@ impl ControlLoop {
             Action::Probe { member, addr, token, within } => {
                 let (probe, hello) = Probe::new(&self.shell.core, member, addr, token);
                 let worker = self.next_worker();
-                self.shell.workers[worker].mailbox.post(Command::Probe(probe, hello, now + within));
+                self.shell.workers[worker].mailbox.post(Command::Probe(Box::new(probe), hello, now + within));
             }
             Action::Close(peer) => {
                 for lane in peer.lanes() {
@@ -154,7 +154,10 @@ impl ControlLoop {
                 Ok(ping) => self.shell.core.post(Input::Ping(ping, from.ip())),
                 Err(error) => {
                     add(&self.shell.core.counters.bad_pings, 1);
-                    self.complain(self.shell.now(), &format!("datagram of {n} bytes from {from} is no ping: {error:?}"));
+                    self.complain(
+                        self.shell.now(),
+                        &format!("datagram of {n} bytes from {from} is no ping: {error:?}"),
+                    );
                 }
             }
         }

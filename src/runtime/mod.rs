@@ -33,8 +33,8 @@ use crate::wire;
 
 use self::control::ControlLoop;
 pub(crate) use self::port::Port;
-use self::worker::{Command, Worker};
 pub use self::socket::multicast_socket;
+use self::worker::{Command, Worker};
 
 /// Members at most, this node not counted.
 const MEMBERS_MAX: usize = 256;
@@ -156,15 +156,12 @@ impl Shell {
         let listener = socket::listen(&config)?;
         let addr = listener.local_addr().map_err(|e| ShellError::Bind(SocketAddr::new(config.bind, config.port), e))?;
         let multicast = socket::join(&config)?;
-        let identity = Identity {
-            member,
-            cluster: wire::cluster_tag(&config.cluster),
-            name: config.name.clone(),
-            addr,
-        };
+        let identity =
+            Identity { member, cluster: wire::cluster_tag(&config.cluster), name: config.name.clone(), addr };
         let core = Arc::new(Core::new(core_settings(&config, identity, seed)));
         let worker_count = config.workers.max(1);
-        let make_port = Box::new(move |member: MemberId, lane: usize| Port::new(lane_worker(member, lane, worker_count)));
+        let make_port =
+            Box::new(move |member: MemberId, lane: usize| Port::new(lane_worker(member, lane, worker_count)));
         let control = Control::new(Arc::clone(&core), control_settings(&config, seed), make_port, Time::ZERO);
 
         let mut polls = Vec::new();
@@ -192,7 +189,8 @@ impl Shell {
         let mut threads = Vec::new();
         for (index, poll) in polls.into_iter().enumerate() {
             let worker = Worker::new(Arc::clone(&shell), index, poll);
-            threads.push(sys::spawn(&format!("hotspare-io-{index}"), move || worker.run()).map_err(ShellError::Thread)?);
+            threads
+                .push(sys::spawn(&format!("hotspare-io-{index}"), move || worker.run()).map_err(ShellError::Thread)?);
         }
         let control = ControlLoop::new(Arc::clone(&shell), control, control_poll, multicast, listener)
             .map_err(ShellError::Thread)?;

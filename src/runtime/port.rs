@@ -156,7 +156,9 @@ impl LaneSocket {
                 return Read::Lost;
             }
             Ok(n) => n,
-            Err(e) if matches!(e.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => return Read::Nothing,
+            Err(e) if matches!(e.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {
+                return Read::Nothing;
+            }
             Err(_) => {
                 self.lose(shell, outlet);
                 return Read::Lost;
@@ -358,7 +360,14 @@ pub(super) fn wait(shell: &Shell, lanes: &[LaneRef<Port>], op: &Arc<Op>, deadlin
 
 /// Reads a lane until the op has its answer from that member, if nobody else reads, and says so; else follows whoever
 /// does.
-fn lead(shell: &Shell, lanes: &[LaneRef<Port>], at: usize, op: &Arc<Op>, deadline: Time, fx: &mut Effects<Port>) -> bool {
+fn lead(
+    shell: &Shell,
+    lanes: &[LaneRef<Port>],
+    at: usize,
+    op: &Arc<Op>,
+    deadline: Time,
+    fx: &mut Effects<Port>,
+) -> bool {
     let lane = &lanes[at];
     if !op.waits_for(lane.peer.id()) {
         return false;
@@ -386,11 +395,13 @@ fn lead(shell: &Shell, lanes: &[LaneRef<Port>], at: usize, op: &Arc<Op>, deadlin
         }
     }
     socket.disarm(shell, port.worker);
-    while op.waits_for(lane.peer.id()) && shell.now() < deadline && !shell.is_closed() {
-        let read = socket.read(shell, &mut outlet, true, fx);
+    while op.waits_for(lane.peer.id()) && !shell.is_closed() {
+        // What came while this thread waited on another lane is read past the deadline too: it may hold the answer.
+        let wait = shell.now() < deadline;
+        let read = socket.read(shell, &mut outlet, wait, fx);
         // Others' acks came too: they are woken before the next receive.
         shell.apply(fx);
-        if read == Read::Lost {
+        if read == Read::Lost || (!wait && read != Read::Full) {
             break;
         }
         // An ack that overtook the writer's word settles with that, not with another receive: the writer is between two

@@ -39,7 +39,7 @@ pub(crate) enum Command {
     /// Connect a lane.
     Dial(LaneRef<Port>),
     /// Verify a member until the time given.
-    Probe(Probe, Vec<u8>, Time),
+    Probe(Box<Probe>, Vec<u8>, Time),
     /// Serve an accepted connection.
     Accepted(TcpStream),
     /// Close what was accepted from this member.
@@ -174,14 +174,14 @@ impl Worker {
         }
     }
 
-    fn probe(&mut self, mut probe: Probe, hello: Vec<u8>, until: Time) {
+    fn probe(&mut self, mut probe: Box<Probe>, hello: Vec<u8>, until: Time) {
         let shell = Arc::clone(&self.shell);
         let dialled = socket::dial(probe.addr, shell.config.bind, None)
             .and_then(|stream| self.register(&stream, Interest::READABLE | Interest::WRITABLE).map(|t| (stream, t)));
         match dialled {
             Ok((stream, token)) => {
                 self.deadlines.insert((until, token));
-                self.conns.insert(token, Conn::Probe(stream, Box::new(probe), hello));
+                self.conns.insert(token, Conn::Probe(stream, probe, hello));
             }
             Err(_) => probe.failed(&shell.core),
         }
@@ -201,13 +201,13 @@ impl Worker {
         self.conns.insert(token, Conn::Inlet(Box::new(Accepted { stream, inlet, out: Vec::new(), more: false })));
     }
 
-    fn close_member(&mut self, member: MemberId) {
+    fn close_member(&self, member: MemberId) {
         for conn in self.conns.values() {
-            if let Conn::Inlet(accepted) = conn {
-                if accepted.inlet.member() == member {
-                    // The end shows as an event, which removes it.
-                    let _already = accepted.stream.shutdown(Shutdown::Both);
-                }
+            if let Conn::Inlet(accepted) = conn
+                && accepted.inlet.member() == member
+            {
+                // The end shows as an event, which removes it.
+                let _already = accepted.stream.shutdown(Shutdown::Both);
             }
         }
     }
@@ -234,7 +234,8 @@ impl Worker {
             }
             Conn::Inlet(accepted) => {
                 let was_open = accepted.inlet.is_open();
-                let alive = (!writable || accepted.flush(&shell)) && (!(readable || writable) || accepted.read(&shell, fx));
+                let alive =
+                    (!writable || accepted.flush(&shell)) && (!(readable || writable) || accepted.read(&shell, fx));
                 if accepted.more {
                     self.ready.push(token);
                 }
@@ -308,13 +309,12 @@ impl Worker {
             self.deadlines.remove(&(due, token));
             let shell = Arc::clone(&self.shell);
             match self.conns.get_mut(&token) {
-                Some(Conn::Lane(_, socket)) => {
-                    if !socket.is_open() {
-                        socket.shut();
-                        socket.read_ready(&shell, fx);
-                        self.remove(token);
-                    }
+                Some(Conn::Lane(_, socket)) if !socket.is_open() => {
+                    socket.shut();
+                    socket.read_ready(&shell, fx);
+                    self.remove(token);
                 }
+                Some(Conn::Lane(..)) | None => {}
                 Some(Conn::Dialling(lane, _)) => {
                     shell.core.lane_lost(lane, None);
                     self.remove(token);
@@ -327,7 +327,6 @@ impl Worker {
                     probe.failed(&shell.core);
                     self.remove(token);
                 }
-                None => {}
             }
         }
     }

@@ -17,11 +17,14 @@ use crate::buffer::Slice;
 use crate::id::{Time, Uid, Version};
 use crate::wire::AttrOut;
 
+/// The name of an attribute on its way into a commit: short ones, which most are, cost no allocation.
+pub type Name = SmallVec<[u8; 24]>;
+
 /// What a request changed.
 #[derive(Clone, Debug, Default)]
 pub struct Changes {
     /// Application attributes: name, value or removal; the last entry for a name counts.
-    pub writes: SmallVec<[(Slice, Option<Slice>); 2]>,
+    pub writes: SmallVec<[(Name, Option<Slice>); 2]>,
     /// `writes` is the whole session: what the base has and it lacks is removed, what equals the base is not sent.
     pub full: bool,
     /// The request accessed the session (moves the idle timer, announced coalesced). A write is an access anyway.
@@ -34,6 +37,9 @@ pub struct Changes {
     pub new_id: Option<Slice>,
     /// The session's own idle time.
     pub max_idle: Option<Duration>,
+    /// Nobody is told. The next change that is told carries the whole session, as others could not place a delta; a mere
+    /// access makes no version.
+    pub silent: bool,
 }
 
 /// What a commit did.
@@ -102,6 +108,7 @@ struct Plan<'a> {
     ops: SmallVec<[Op<'a>; 4]>,
     touch: bool,
     touch_now: bool,
+    silent: bool,
 }
 
 impl Context {
@@ -190,6 +197,7 @@ impl Context {
             record.put(op.kind, op.name, version, op.value.as_ref().map(compact), &mut effects);
         }
         record.write(version);
+        record.untold = plan.silent;
         record.unite_over(expired.iter().copied().chain(self.names.dead(id)));
         (record.access, record.here, record.announced) = (now, now, now);
         if record.payload() > self.limits.session_bytes_max {
@@ -262,12 +270,17 @@ impl Context {
         if plan.touch || !ops.is_empty() {
             (record.access, record.here) = (now, now);
         }
-        let announce =
-            plan.touch && (plan.touch_now || revived || now.saturating_sub(record.announced) >= self.spans.touch);
+        let is_due = plan.touch_now || now.saturating_sub(record.announced) >= self.spans.touch;
+        let announce = plan.touch && (revived || (is_due && !plan.silent));
         if ops.is_empty() && !announce {
             return Ok(UNCHANGED);
         }
-        record.announced = now;
+        // A partial holder cannot make up for what it did not tell; whoever is asked for the rest can.
+        let whole = (revived || record.untold) && !record.is_partial();
+        record.untold = plan.silent || (record.untold && !whole);
+        if !plan.silent {
+            record.announced = now;
+        }
         let version = self.next_version();
         let mut effects = Effects::default();
         for op in &ops {
@@ -278,8 +291,8 @@ impl Context {
         self.settle(before, Weight::of(record), reserved);
         cell.schedule(&mut shard.queue, uid, record, record.deadline(self.me, &self.spans));
 
-        let frame = if revived && !record.is_partial() {
-            // Others may have dropped the attributes of an expired session: they need all of it.
+        let frame = if whole {
+            // Others may have dropped the attributes of an expired session, and lack what they were not told.
             self.present_frame(uid, Held::Record(record), 0, now)
         } else {
             let attrs: SmallVec<[AttrOut<'_>; 4]> =
@@ -366,7 +379,7 @@ impl<'a> Plan<'a> {
             ops.push(Op { kind: key::IDLE, name: &[], value: Some(value), everywhere: true });
         }
         let touch = changes.touch || changes.touch_now || changes.full;
-        Ok(Self { ops, touch, touch_now: changes.touch_now })
+        Ok(Self { ops, touch, touch_now: changes.touch_now, silent: changes.silent })
     }
 }
 

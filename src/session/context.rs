@@ -109,6 +109,12 @@ impl Context {
         self.sessions.load(Ordering::Relaxed)
     }
 
+    /// The names of live records in one part of the index; `None` past the last part.
+    #[must_use]
+    pub fn ids(&self, part: usize) -> Option<Vec<Slice>> {
+        self.names.part(part)
+    }
+
     /// One attribute of the visible session under `id` (of several: the highest version), without copying the value.
     #[must_use]
     pub fn read(&self, id: &[u8], name: &[u8], now: Time) -> Option<(Version, Slice)> {

@@ -28,6 +28,8 @@ pub struct Merged {
     pub id: Option<Slice>,
     /// The record was partial and became whole through this frame.
     pub completed: bool,
+    /// The session is dead here and the sender does not know: tell it.
+    pub dead: bool,
 }
 
 /// What became of the session in a reader's eyes.
@@ -61,8 +63,9 @@ impl Context {
     /// # Errors
     /// The reason for the ack; nothing changed then (but for the clock).
     pub fn merge(&self, incoming: &SessionView<'_>, now: Time) -> Result<Merged, RefusedCode> {
-        let highest = incoming.top().counter.max(incoming.exp().counter).max(incoming.base().counter);
-        self.observe(incoming.clock().max(highest));
+        let versions = [incoming.top(), incoming.exp(), incoming.base()];
+        let highest = versions.iter().map(|v| v.counter).max().unwrap_or(0);
+        self.observe(highest.max(incoming.clock()).max(incoming.uid().counter));
         if incoming.flags() & flags::UNKNOWN != 0 {
             return Ok(Merged::default());
         }
@@ -136,7 +139,7 @@ impl Context {
             drop(guard);
             let names = name_keys(incoming.attrs().map(|a| a.key));
             self.kill(uid, &Death { since: Millis::MAX, names: &names, over, unknown: false }, now, None);
-            return Ok(Merged::default());
+            return Ok(Merged { dead: true, ..Merged::default() });
         }
         let growth = self.check(shard.records.get(uid).map(|r| &**r), incoming)?;
         let held = shard.records.get(uid).is_some();
@@ -175,6 +178,7 @@ impl Context {
             event,
             id: if event.is_some() { record.id() } else { None },
             completed: held && seen.partial && !is.partial,
+            dead: false,
         };
         drop(guard);
         drop(effects);

@@ -38,7 +38,7 @@ mod time;
 use std::fmt;
 use std::time::Duration;
 
-pub use commit::{Changes, Commit, CommitError, CommitStatus};
+pub use commit::{Changes, Commit, CommitError, CommitStatus, Name};
 pub use context::Context;
 pub use emit::Emission;
 pub use handle::Handle;

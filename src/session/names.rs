@@ -62,6 +62,12 @@ impl Names {
         self.look(name, |e| e.live.clone()).unwrap_or_default()
     }
 
+    /// The names with live uids in one shard; `None` past the last.
+    pub(crate) fn part(&self, shard: usize) -> Option<Vec<Slice>> {
+        let shard = self.shards.get(shard)?.read();
+        Some(shard.iter().filter(|e| !e.live.is_empty()).map(|e| e.name.clone()).collect())
+    }
+
     pub(crate) fn add(&self, name: &Slice, uid: Uid) {
         self.edit(name, Some(name), |e| insert_sorted(&mut e.live, uid));
     }

@@ -67,6 +67,8 @@ pub(crate) struct Record {
     need: Version,
     /// Whether it was whole once; lifting serves it again then.
     ever_whole: bool,
+    /// Whether there are changes made here that nobody was told.
+    pub(crate) untold: bool,
     /// Last access that this node knows of.
     pub(crate) access: Millis,
     /// Last access by a request of this node.
@@ -129,6 +131,7 @@ impl Record {
             whole: Version::ZERO,
             need: Version::ZERO,
             ever_whole: false,
+            untold: false,
             access: LONG_AGO,
             here: LONG_AGO,
             announced: LONG_AGO,

@@ -12,6 +12,9 @@ const PASSED: usize = 64;
 /// Where a scan stands.
 #[derive(Debug, Default)]
 pub struct Cursor {
+    /// The clock when the scan started: a uid above it was not held then. Leaving those out ends the scan whatever is created
+    /// meanwhile.
+    clock: Option<u64>,
     /// The next shard to list.
     shard: usize,
     /// What is left of the shard listed last. Uids, not positions: a table moves its entries when it grows.
@@ -20,7 +23,7 @@ pub struct Cursor {
 
 impl Context {
     /// Emits present states (tombstones too) from the cursor on, until about `budget` bytes; true when all were seen.
-    /// Anything held when the scan started and still held is emitted. `emit` runs under the session's lock, so that a
+    /// Anything held when the scan started and still held is emitted; what is created meanwhile need not be. `emit` runs under the session's lock, so that a
     /// change made afterwards comes after it on every lane.
     pub fn scan(&self, cursor: &mut Cursor, budget: usize, now: Time, emit: &mut dyn FnMut(Uid, FrameOut)) -> bool {
         self.walk(None, cursor, budget, now, emit)
@@ -48,13 +51,13 @@ impl Context {
         emit: &mut dyn FnMut(Uid, FrameOut),
     ) -> bool {
         let mut spent = 0;
+        let clock = *cursor.clock.get_or_insert_with(|| self.clock());
         loop {
             let Some(uid) = cursor.uids.pop() else {
                 let Some(cell) = self.cells.get(cursor.shard) else { return true };
                 let shard = cell.lock.read();
-                cursor.uids.reserve(shard.records.len() + shard.graves.len());
-                cursor.uids.extend(shard.records.iter().map(|(uid, _)| uid));
-                cursor.uids.extend(shard.graves.iter().map(|(uid, _)| uid));
+                let held = shard.records.iter().map(|(uid, _)| uid).chain(shard.graves.iter().map(|(uid, _)| uid));
+                cursor.uids.extend(held.filter(|uid| uid.counter <= clock));
                 cursor.shard += 1;
                 continue;
             };
@@ -64,7 +67,8 @@ impl Context {
                 (None, Some(grave)) => Held::Grave(grave),
                 (None, None) => continue,
             };
-            let passed = matches!((writer, &held), (Some(writer), Held::Record(record)) if !record.is_written_by(writer));
+            let passed =
+                matches!((writer, &held), (Some(writer), Held::Record(record)) if !record.is_written_by(writer));
             if passed {
                 spent += PASSED;
             } else {

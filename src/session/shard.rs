@@ -101,7 +101,16 @@ impl<T> Table<T> {
         self.slots.iter().map(|s| (s.0, &s.1))
     }
 
+    #[cfg(test)]
     pub(crate) fn len(&self) -> usize {
         self.slots.len()
+    }
+}
+
+#[cfg(test)]
+impl Queue {
+    /// Entries, those that no longer count too.
+    pub(crate) fn len(&self) -> usize {
+        self.0.values().map(Vec::len).sum()
     }
 }

@@ -6,7 +6,7 @@ use super::Sched;
 use super::net::HostId;
 use super::swarm::Load;
 use crate::buffer::Slice;
-use crate::session::{Changes, Handle};
+use crate::session::{Changes, Handle, Name};
 
 /// Size of a value that does not fit one frame.
 const HUGE: usize = 300 << 10;
@@ -107,8 +107,8 @@ impl Users {
             }
             Plan::Full => {
                 changes.full = true;
-                let read: Vec<(Slice, Slice)> =
-                    handle.attributes().map(|(name, _, value)| (Slice::copy_from(name), value.clone())).collect();
+                let read: Vec<(Name, Slice)> =
+                    handle.attributes().map(|(name, _, value)| (Name::from_slice(name), value.clone())).collect();
                 for (name, value) in read {
                     match sched.rng.u8(..10) {
                         0 => {}
@@ -137,8 +137,8 @@ impl Users {
         changes
     }
 
-    fn a_name(&self, sched: &mut Sched) -> Slice {
-        Slice::from_vec(format!("a{}", sched.rng.usize(..self.load.names)).into_bytes())
+    fn a_name(&self, sched: &mut Sched) -> Name {
+        Name::from_vec(format!("a{}", sched.rng.usize(..self.load.names)).into_bytes())
     }
 
     fn a_value(&mut self, sched: &mut Sched) -> Slice {

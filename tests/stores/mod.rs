@@ -1,5 +1,5 @@
 //! Stores that exchange real frames, for the tests of the session store.
-#![allow(dead_code, reason = "each test binary uses its own part")]
+#![allow(dead_code, unreachable_pub, reason = "each test binary uses its own part")]
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -48,7 +48,10 @@ impl Member {
 
     pub fn commit(&self, handle: &Handle, changes: &Changes, now: Time) -> (Commit, Vec<FrameOut>) {
         let mut frames = Vec::new();
-        let commit = self.context.commit(handle, changes, now, &mut |e| frames.push(e.frame.clone())).expect("within the limits");
+        let commit = self
+            .context
+            .commit(handle, changes, now, &mut |e| frames.push(e.frame.clone()))
+            .expect("within the limits");
         assert_eq!(commit.status == CommitStatus::Changed, !frames.is_empty());
         (commit, frames)
     }
@@ -157,14 +160,14 @@ pub fn slice(text: &str) -> Slice {
 
 pub fn write(name: &str, value: Option<&str>) -> Changes {
     let mut changes = Changes { touch: true, ..Changes::default() };
-    changes.writes.push((slice(name), value.map(slice)));
+    changes.writes.push((name.as_bytes().into(), value.map(slice)));
     changes
 }
 
 /// A whole session, as a host without a dirty flag hands it in.
 pub fn full(attrs: &[(&str, &str)]) -> Changes {
     let mut changes = Changes { full: true, touch: true, ..Changes::default() };
-    changes.writes.extend(attrs.iter().map(|(name, value)| (slice(name), Some(slice(value)))));
+    changes.writes.extend(attrs.iter().map(|(name, value)| (name.as_bytes().into(), Some(slice(value)))));
     changes
 }
 

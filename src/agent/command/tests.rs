@@ -1,3 +1,5 @@
+//! Words and options become commands, or Redis's errors.
+
 use proptest::prelude::*;
 
 use super::*;
@@ -48,6 +50,9 @@ fn errors_are_those_of_redis() {
         ("expire k 1 foo", "ERR Unsupported option foo"),
         ("expire k 1 nx gt", "ERR NX and XX, GT or LT options at the same time are not compatible"),
         ("expire k 1 gt lt", "ERR GT and LT options at the same time are not compatible"),
+        ("scan x", "ERR invalid cursor"),
+        ("scan 0 count 0", "ERR syntax error"),
+        ("scan 0 match", "ERR syntax error"),
         ("select a", "ERR value is not an integer or out of range"),
         ("wait 1 x", "ERR timeout is not an integer or out of range"),
         ("wait 1 -1", "ERR timeout is negative"),
@@ -86,7 +91,11 @@ fn other_commands_take_their_words_apart() {
     check("wait 2 100", Command::Wait(Wait { members: 2, timeout: 100 }));
     check("getex k", Command::GetEx(b"k", Expiry::Keep));
     check("getex k persist", Command::GetEx(b"k", Expiry::Never));
-    check("hello 3 auth default x setname n", Command::Hello(Hello { version: Some(3), user: Some(b"default"), name: Some(b"n") }));
+    check(
+        "hello 3 auth default x setname n",
+        Command::Hello(Hello { version: Some(3), user: Some(b"default"), name: Some(b"n") }),
+    );
+    check("scan 3 count 5 match a*", Command::Scan(Scan { cursor: 3, pattern: Some(b"a*"), count: 5, kind: None }));
     check("rename a b", Command::Rename(Rename { from: b"a", to: b"b", only_new: false }));
 }
 

@@ -1,3 +1,5 @@
+//! Streams chopped anyhow become the same commands; damaged ones are refused.
+
 use proptest::prelude::*;
 use redis_protocol::resp2::types::{OwnedFrame, Resp2Frame as _};
 
@@ -96,7 +98,12 @@ fn a_claimed_length_allocates_nothing() {
 
 #[test]
 fn numbers_are_as_strict_as_in_redis() {
-    for (text, value) in [("0", Some(0)), ("-1", Some(-1)), ("9223372036854775807", Some(i64::MAX)), ("-9223372036854775808", Some(i64::MIN))] {
+    for (text, value) in [
+        ("0", Some(0)),
+        ("-1", Some(-1)),
+        ("9223372036854775807", Some(i64::MAX)),
+        ("-9223372036854775808", Some(i64::MIN)),
+    ] {
         assert_eq!(parse_i64(text.as_bytes()), value);
     }
     for text in ["", "-", "+1", "01", "-0", " 1", "1 ", "1.0", "9223372036854775808", "x"] {

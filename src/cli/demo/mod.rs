@@ -36,7 +36,9 @@ pub(super) fn run(_args: &DemoArgs, out: &Output) -> Result<(), Failure> {
     }
     let start = Instant::now();
     let mut stage = Stage::new(start + LIMIT, Arc::clone(&cancel)).map_err(|why| Failure::new(Exit::Start, [why]))?;
-    if !out.is_json() {
+    if out.is_json() {
+        out.record("stage", &[("cluster", json!(stage.cluster())), ("group", json!(stage.group()))]);
+    } else {
         out.line(&format!(
             "Three servers, A, B and C: each a process of its own on 127.0.0.1, in cluster {}, group {}.\n\
              A load balancer sends a user's requests to one of them, and to another when that one dies.\n",
@@ -72,10 +74,8 @@ pub(super) fn run(_args: &DemoArgs, out: &Output) -> Result<(), Failure> {
 fn report(out: &Output, number: &str, event: &str, checks: &[Check], trouble: Option<&str>, took: Duration) {
     let ok = trouble.is_none() && checks.iter().all(|check| check.held);
     if out.is_json() {
-        let checks: Vec<Value> = checks
-            .iter()
-            .map(|check| json!({ "check": check.what, "ok": check.held, "seen": check.seen }))
-            .collect();
+        let checks: Vec<Value> =
+            checks.iter().map(|check| json!({ "check": check.what, "ok": check.held, "seen": check.seen })).collect();
         out.record(
             "step",
             &[
@@ -103,12 +103,8 @@ fn report(out: &Output, number: &str, event: &str, checks: &[Check], trouble: Op
 fn summary(out: &Output, held: usize, took: Duration) {
     let steps = STEPS.len();
     if out.is_json() {
-        let fields = [
-            ("ok", json!(held == steps)),
-            ("steps", json!(steps)),
-            ("held", json!(held)),
-            ("ms", json!(millis(took))),
-        ];
+        let fields =
+            [("ok", json!(held == steps)), ("steps", json!(steps)), ("held", json!(held)), ("ms", json!(millis(took)))];
         out.record("summary", &fields);
     } else if held == steps {
         out.line(&format!("\nAll {steps} steps held, in {:.1} s. The servers are gone.", took.as_secs_f64()));

@@ -41,7 +41,11 @@ fn a_starts(stage: &mut Stage) -> Result<Vec<Check>, String> {
     let server = stage.server(A)?;
     stage.memory.first_a = (server.id().to_owned(), server.address().to_owned());
     Ok(vec![
-        check(format!("it serves after {} ms, alone in its view", took.as_millis()), members.as_array().is_some_and(|m| m.len() == 1), members),
+        check(
+            format!("it serves after {} ms, alone in its view", took.as_millis()),
+            members.as_array().is_some_and(|m| m.len() == 1),
+            members,
+        ),
         check("it makes S0 with nobody to send it to", made["copies"] == 1, &made),
     ])
 }
@@ -79,14 +83,15 @@ fn filtered_request(stage: &mut Stage) -> Result<Vec<Check>, String> {
     let filtered = stage.request(A, "S1", json!({ "uri": "/logo.gif", "set": { "hits": "1" } }))?;
     let (at_a, at_b, at_c) =
         (stage.attribute(A, "S1", "hits")?, stage.attribute(B, "S1", "hits")?, stage.attribute(C, "S1", "hits")?);
-    stage.request(A, "S1", json!({ "uri": "/cart", "set": { "cart": "tea, milk" } }))?;
+    let next = stage.request(A, "S1", json!({ "uri": "/cart", "set": { "cart": "tea, milk" } }))?;
     Ok(vec![
         check(
             "A holds its change, B and C were sent nothing",
             filtered["status"] == "filtered" && at_a == "1" && at_b.is_null() && at_c.is_null(),
             json!([filtered, at_a, at_b, at_c]),
         ),
-        stage.all_hold(&[B, C], "S1", "hits", "1")?.after("the next change brings it"),
+        check("3 copies of the next change", next["copies"] == 3, &next),
+        stage.all_hold(&[B, C], "S1", "hits", "1")?.after("which brings it along"),
     ])
 }
 
@@ -173,10 +178,7 @@ fn late_write(stage: &mut Stage) -> Result<Vec<Check>, String> {
 fn second_session(stage: &mut Stage) -> Result<Vec<Check>, String> {
     let changes = json!({ "create": true, "set": { "user": "bob" }, "max_idle_ms": IDLE_MS });
     let made = stage.request(B, "S2", changes)?;
-    Ok(vec![
-        check("3 copies", made["copies"] == 3, &made),
-        stage.all_hold(&[A, C], "S2", "user", "bob")?,
-    ])
+    Ok(vec![check("3 copies", made["copies"] == 3, &made), stage.all_hold(&[A, C], "S2", "user", "bob")?])
 }
 
 fn idle_expiry(stage: &mut Stage) -> Result<Vec<Check>, String> {
@@ -196,7 +198,11 @@ fn idle_expiry(stage: &mut Stage) -> Result<Vec<Check>, String> {
     let after = [expired(stage, A)?, expired(stage, B)?, expired(stage, C)?];
     let later = b.max(c).saturating_duration_since(a);
     Ok(vec![
-        check(format!("A ends it after {IDLE_MS} ms of it, B and C {:.0} ms later", later.as_secs_f64() * 1e3), later.as_millis() < 500, format!("{later:?}")),
+        check(
+            format!("A ends it after {IDLE_MS} ms of it, B and C {:.0} ms later", later.as_secs_f64() * 1e3),
+            later.as_millis() < 500,
+            format!("{later:?}"),
+        ),
         check(
             "A told them, their own clocks did not",
             after[0] == before[0] + 1 && after[1..] == before[1..],

@@ -1,3 +1,5 @@
+//! The send half of a lane, by behaviour.
+
 use super::*;
 use crate::proto::op::OpPool;
 use proptest::prelude::*;
@@ -180,15 +182,9 @@ fn after_a_loss_what_was_in_flight_comes_first_and_what_was_not_follows() {
         "a frame cut in the middle starts over"
     );
     out.push(&[frame(4, 16)], &Content::Session(4), None);
-    let again = unacked
-        .into_iter()
-        .map(|u| (SmallVec::from_iter([frame(9, 16)]), u.content, u.ops))
-        .collect();
+    let again = unacked.into_iter().map(|u| (SmallVec::from_iter([frame(9, 16)]), u.content, u.ops)).collect();
     out.open(again);
-    assert_eq!(
-        write(&mut out, usize::MAX, false),
-        [vec![9; 32], vec![3; 16], vec![4; 16]].concat()
-    );
+    assert_eq!(write(&mut out, usize::MAX, false), [vec![9; 32], vec![3; 16], vec![4; 16]].concat());
     ack(&mut out, 1);
     assert!(op.is_done(), "the op goes on with the frame that replaces its own");
 }
