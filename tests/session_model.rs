@@ -216,7 +216,7 @@ impl Model {
 fn changes(writes: &[(usize, Option<u8>)], what: What) -> Changes {
     let mut changes = Changes::default();
     for (name, value) in writes {
-        changes.writes.push((slice(NAMES[*name]), value.map(|v| slice(&v.to_string()))));
+        changes.writes.push((NAMES[*name].as_bytes().into(), value.map(|v| slice(&v.to_string()))));
     }
     match what {
         What::Delta | What::Nothing => {}
