@@ -125,7 +125,7 @@ impl Worker {
             }
             self.shell.apply(&mut fx);
             self.read_mailbox(&mut fx);
-            self.expire(&mut fx);
+            self.expire();
             self.shell.apply(&mut fx);
         }
         for (_, conn) in self.conns.drain() {
@@ -275,7 +275,13 @@ impl Worker {
         match sent {
             Ok(n) if n == bytes.len() => {
                 let socket = Arc::new(LaneSocket::new(stream, Token(token), outlet));
-                lane.get().port.set_socket(Some(Arc::clone(&socket)));
+                let port = &lane.get().port;
+                port.set_socket(Some(Arc::clone(&socket)));
+                // Its member was removed while the connect was under way: whoever closed the lanes has passed by.
+                if lane.peer.is_closed() {
+                    socket.shut();
+                    port.set_socket(None);
+                }
                 self.conns.insert(token, Conn::Lane(lane, Arc::clone(&socket)));
                 socket.read_ready(&shell, fx);
             }
@@ -300,7 +306,7 @@ impl Worker {
     }
 
     /// Ends what did not show what it had to in time.
-    fn expire(&mut self, fx: &mut Effects<Port>) {
+    fn expire(&mut self) {
         let now = self.shell.now();
         while let Some((due, token)) = self.deadlines.first().copied() {
             if due > now {
@@ -310,9 +316,8 @@ impl Worker {
             let shell = Arc::clone(&self.shell);
             match self.conns.get_mut(&token) {
                 Some(Conn::Lane(_, socket)) if !socket.is_open() => {
+                    // The end shows as an event, also to a caller that looks at the lane just now.
                     socket.shut();
-                    socket.read_ready(&shell, fx);
-                    self.remove(token);
                 }
                 Some(Conn::Lane(..)) | None => {}
                 Some(Conn::Dialling(lane, _)) => {
