@@ -390,8 +390,12 @@ fn lead(
     }
     // While this thread sleeps in a receive it can take nothing over on another lane.
     for other in lanes {
-        if let Some(socket) = other.get().port.socket() {
-            socket.unfollow(op);
+        if let Some(socket) = other.get().port.socket()
+            && socket.unfollow(op)
+            && !socket.outlet.is_locked()
+        {
+            // It may have been the one that a reader handed on to; one that still reads hands on when it is done.
+            socket.hand_on(shell, other);
         }
     }
     socket.disarm(shell, port.worker);
