@@ -167,7 +167,8 @@ impl LaneSocket {
         add(&shell.core.counters.bytes_received, n as u64);
         outlet.filled(n);
         if let Err(error) = outlet.process(&shell.core, shell.now(), fx) {
-            log::warn!("lane to {} closed: {error}", outlet.lane().peer.name());
+            let peer = &outlet.lane().peer;
+            shell.complain(Some(peer.addr().ip()), "lane", || format!("lane to {} closed: {error}", peer.name()));
             self.lose(shell, outlet);
             return Read::Lost;
         }

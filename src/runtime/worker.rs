@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::io;
-use std::net::{Shutdown, TcpStream};
+use std::net::{IpAddr, Shutdown, TcpStream};
 use std::os::fd::{AsFd, AsRawFd};
 use std::sync::Arc;
 
@@ -189,7 +189,9 @@ impl Worker {
 
     fn accept(&mut self, stream: TcpStream) {
         if self.strangers >= STRANGERS_MAX {
-            log::warn!("too many connections without a handshake: one more is closed");
+            self.shell.complain(source(&stream), "strangers", || {
+                String::from("too many connections without a handshake: one more is closed")
+            });
             return;
         }
         let tuned = socket::tune_accepted(&stream, self.shell.config.congestion.as_deref())
@@ -363,7 +365,10 @@ impl Accepted {
             let result = self.inlet.process(&shell.core, shell.now(), &mut self.out, fx);
             let flushed = self.flush(shell);
             if let Err(error) = result {
-                log::warn!("connection from {} closed: {error}", self.inlet.member());
+                shell.complain(source(&self.stream), "connection", || match self.stream.peer_addr() {
+                    Ok(addr) => format!("connection from {addr} (member {}) closed: {error}", self.inlet.member()),
+                    Err(_) => format!("connection from member {} closed: {error}", self.inlet.member()),
+                });
                 return false;
             }
             if !flushed {
@@ -426,6 +431,10 @@ fn run_probe(shell: &Shell, stream: &TcpStream, probe: &mut Probe, hello: &mut V
             false
         }
     }
+}
+
+fn source(stream: &TcpStream) -> Option<IpAddr> {
+    stream.peer_addr().ok().map(|addr| addr.ip())
 }
 
 fn close(shell: &Shell, conn: &Conn) {
