@@ -27,7 +27,7 @@ const LOOK: Duration = Duration::from_millis(200);
 /// Load goes on for this long after everything has healed.
 const AFTERMATH: Duration = Duration::from_millis(1000);
 /// A cluster without faults is ready within this, a healed one quiet and equal.
-const PATIENCE: Duration = Duration::from_secs(75);
+const PATIENCE: Duration = Duration::from_secs(45);
 /// How long a leaving node may take to hand over what it has queued.
 pub(super) const DRAIN: Duration = Duration::from_secs(2);
 
@@ -781,12 +781,27 @@ fn differ(states: &BTreeMap<MemberId, BTreeMap<Uid, RecordDump>>) -> Option<Stri
         for uid in uids {
             let (here, there) = (visible(state.get(uid)), visible(reference.get(uid)));
             if here != there {
-                let text = format!("{uid:?} differs: {first} has {:?}, {member} has {:?}", reference.get(uid), state.get(uid));
-                return Some(text.chars().take(1500).collect());
+                let (one, other) = (sketch(reference.get(uid)), sketch(state.get(uid)));
+                return Some(format!("{uid:?} differs: {first} has {one}, {member} has {other}"));
             }
         }
     }
     None
+}
+
+/// A record in few words.
+fn sketch(record: Option<&RecordDump>) -> String {
+    match record {
+        None => String::from("nothing"),
+        Some(record) if record.dead => String::from("its tombstone"),
+        Some(record) => {
+            let attrs = record.attrs.iter().map(|(key, version, value)| {
+                format!("{}={version:?}{}", show(key), if value.is_some() { "" } else { " removed" })
+            });
+            let (partial, top, exp) = (record.partial, record.top, record.exp);
+            format!("partial {partial} top {top:?} exp {exp:?} {}", attrs.collect::<Vec<_>>().join(" "))
+        }
+    }
 }
 
 /// What a reader can see of a record.
