@@ -95,6 +95,8 @@ pub struct Control<P> {
     membership: Membership,
     join: Option<Join>,
     donations: Vec<Donation<P>>,
+    /// Joiners that asked for everything and have not been given it: a joiner that is lost and returns does not ask again.
+    asked: BTreeMap<MemberId, u64>,
     lanes: BTreeMap<(MemberId, usize), LaneControl>,
     /// Members that went down and have not come back, and since when: the view is not whole.
     lost: BTreeMap<MemberId, Time>,
@@ -142,6 +144,7 @@ impl<P> Control<P> {
             membership,
             join: Some(join),
             donations: Vec::new(),
+            asked: BTreeMap::new(),
             lanes: BTreeMap::new(),
             lost: BTreeMap::new(),
             whole_since: Some(now),
@@ -248,16 +251,20 @@ impl<P> Control<P> {
             Input::InletLost(member) => self.membership.handle_lost(now, member),
             Input::Verified { member, token, ok } => self.membership.handle_verified(now, member, token, ok),
             Input::StateRequest(member, round) => {
-                if let Some(peer) = self.core.peer(member) {
-                    // A second request of the same member is of a later round: only that one matters.
-                    self.donations.retain(|d| d.peer.id() != member || !matches!(d.purpose, Purpose::Join(_)));
-                    self.donations.push(Donation::new(peer, Purpose::Join(round)));
-                    self.next_donation = Some(now);
+                // A second request of the same member is of a later round: only that one matters.
+                self.donations.retain(|d| d.peer.id() != member || !matches!(d.purpose, Purpose::Join(_)));
+                if self.asked.len() >= self.settings.members_max {
+                    let known: BTreeSet<MemberId> = self.membership.known().map(|m| m.id).collect();
+                    self.asked.retain(|m, _| known.contains(m));
+                }
+                if self.asked.len() < self.settings.members_max {
+                    self.asked.insert(member, round);
+                    self.answer_joiner(member, now);
                 }
             }
-            Input::StateDone { member, round, lanes } => {
+            Input::StateDone { member, round, lane, lanes } => {
                 if let Some(join) = &mut self.join {
-                    join.done(member, round, lanes);
+                    join.done(member, round, lane, lanes);
                 }
             }
             Input::Status(member, state) => {
@@ -409,6 +416,7 @@ impl<P> Control<P> {
         self.roster_dirty = false;
         let Some(peer) = self.core.peer(member) else { return };
         self.core.tell(Event::MemberUp(member, peer.name().to_owned(), self.membership.view().id));
+        self.answer_joiner(member, now);
         // A member that is ready before this node knew it did not get its state through a join that this node saw:
         // it may lack what is here, and both sides send everything. So it is after a partition, also for one that still
         // joins: what this node answered it before was of before.
@@ -416,6 +424,16 @@ impl<P> Control<P> {
             self.repair(&peer, now);
         }
         self.judge_whole(now);
+    }
+
+    /// Begins to send a joiner everything, if it asked and is live: what is committed between a scan and the admission would
+    /// reach it by neither.
+    fn answer_joiner(&mut self, member: MemberId, now: Time) {
+        let Some(round) = self.asked.get(&member) else { return };
+        let roster = self.core.roster();
+        let Some(peer) = roster.peers.iter().find(|p| p.id() == member) else { return };
+        self.donations.push(Donation::new(Arc::clone(peer), Purpose::Join(*round)));
+        self.next_donation = Some(now);
     }
 
     fn removed(
@@ -542,20 +560,17 @@ impl<P> Control<P> {
         }
         let mut more = false;
         let mut ended = Vec::new();
-        let roster = self.core.roster();
-        let live = |peer: &Arc<Peer<P>>| roster.peers.iter().any(|p| Arc::ptr_eq(p, peer));
         self.donations.retain_mut(|donation| {
-            // Live first: what is committed between a scan and the admission would reach the member by neither.
-            if !live(&donation.peer) {
-                return true;
-            }
             let step = donation.step(&self.core, now, fx);
-            match step {
-                Step::More => more = true,
-                Step::Wait => {}
-                Step::Again => donation.restart(),
-                Step::Done if matches!(donation.purpose, Purpose::LastWords(_)) => {}
-                Step::Done => ended.push(Arc::clone(&donation.peer)),
+            match (step, donation.purpose) {
+                (Step::More, _) => more = true,
+                (Step::Wait, _) | (Step::Done, Purpose::LastWords(_)) => {}
+                (Step::Again, _) => donation.restart(),
+                (Step::Done, Purpose::Repair) => ended.push(Arc::clone(&donation.peer)),
+                (Step::Done, Purpose::Join(_)) => {
+                    self.asked.remove(&donation.peer.id());
+                    ended.push(Arc::clone(&donation.peer));
+                }
             }
             step != Step::Done
         });

@@ -134,6 +134,8 @@ pub enum Input {
         member: MemberId,
         /// The round that it answers.
         round: u64,
+        /// The lane that is done.
+        lane: u16,
         /// Lanes that it uses.
         lanes: u16,
     },

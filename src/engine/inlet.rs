@@ -130,7 +130,8 @@ impl<P> Inlet<P> {
         match frame.control()? {
             Message::StateRequest(round) => core.post(Input::StateRequest(self.member, round)),
             Message::StateDone(round, _records, lanes) => {
-                core.post(Input::StateDone { member: self.member, round, lanes });
+                let lane = self.link.hello().map_or(0, |h| h.lane);
+                core.post(Input::StateDone { member: self.member, round, lane, lanes });
             }
             Message::Pull(context, uid) => core.answer(self.member, &context, uid, now, fx),
             Message::Status(state) => core.post(Input::Status(self.member, state)),

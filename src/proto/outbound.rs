@@ -432,9 +432,11 @@ impl<T: Clone + PartialEq> Outbound<T> {
         added
     }
 
-    /// Gives up what is not yet written (a piece of a frame under way excepted): its ops miss. Returns the bytes freed.
+    /// Gives up what is not yet written (a frame under way excepted, and what a holder of the drain gathered): its ops miss.
+    /// Control messages stay, but for those that somebody waits for: they speak of the frames before them.
+    /// Returns the bytes freed.
     pub fn give_up(&mut self, reason: MissingReason, wakes: &mut Wakes) -> usize {
-        let mut keep = self.sent + usize::from(self.written > 0);
+        let mut keep = (self.sent + usize::from(self.written > 0)).max(self.gathered);
         if keep > 0 {
             while self.entries.get(keep - 1).is_some_and(|e| e.piece) {
                 keep += 1;
@@ -443,7 +445,7 @@ impl<T: Clone + PartialEq> Outbound<T> {
         let mut freed = 0;
         let mut kept = VecDeque::with_capacity(keep.min(self.entries.len()));
         for (i, entry) in std::mem::take(&mut self.entries).into_iter().enumerate() {
-            if i < keep || entry.content == Content::Control {
+            if i < keep || entry.content == Content::Control && entry.ops.is_empty() {
                 kept.push_back(entry);
                 continue;
             }

@@ -255,6 +255,31 @@ fn giving_up_keeps_the_frame_under_way_and_misses_the_rest() {
 }
 
 #[test]
+fn giving_up_keeps_what_a_holder_of_the_drain_is_writing() {
+    let mut out = open_lane();
+    out.push(&[frame(1, 16)], &Content::Session(1), None);
+    out.push(&[frame(2, 16)], &Content::Session(2), None);
+    assert!(out.begin_drain());
+    let mut gather = Gather::default();
+    out.gather(&mut gather, usize::MAX, 64);
+    out.push(&[frame(3, 16)], &Content::Session(3), None);
+    assert_eq!(out.give_up(MissingReason::Repair, &mut Wakes::new()), 16);
+    out.wrote(&gather, 32, false, &mut Wakes::new());
+    assert_eq!((out.in_flight(), out.unwritten()), (2, 0));
+}
+
+#[test]
+fn giving_up_takes_along_a_message_that_speaks_of_the_frames_before_it() {
+    let pool = OpPool::new(4);
+    let mut out = open_lane();
+    let end = expecting(&pool, AckLevel::Applied);
+    out.push(&[frame(1, 16)], &Content::Session(1), None);
+    out.push(&[frame(2, 16)], &Content::Control, Some(&end));
+    assert_eq!(out.give_up(MissingReason::Repair, &mut Wakes::new()), 32);
+    assert!(end.is_done());
+}
+
+#[test]
 fn the_end_misses_everything_and_frees_it() {
     let pool = OpPool::new(4);
     let mut out = open_lane();
