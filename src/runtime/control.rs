@@ -138,7 +138,7 @@ impl ControlLoop {
     }
 
     /// Reads datagrams; true when the turn ended before the socket was empty.
-    fn hear(&mut self) -> bool {
+    fn hear(&self) -> bool {
         // One byte more than a ping, so that a longer datagram is told from one.
         let mut bytes = [0; wire::PING_LEN + 1];
         for _ in 0..DATAGRAMS_PER_TURN {

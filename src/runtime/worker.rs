@@ -137,9 +137,17 @@ impl Worker {
         let shell = Arc::clone(&self.shell);
         let mailbox = &shell.workers[self.index].mailbox;
         mailbox.begin();
+        let mut yielded = false;
         while let Some(command) = mailbox.take() {
             match command {
-                Command::Flush(lane) => port::flush(&shell, &lane, fx),
+                Command::Flush(lane) => {
+                    // A caller that shares this core was interrupted by its own wake-up: let it leave what it has, so that
+                    // one write carries many. Where the core is free this costs nothing and waits for nobody.
+                    if !std::mem::replace(&mut yielded, true) {
+                        std::thread::yield_now();
+                    }
+                    port::flush(&shell, &lane, fx);
+                }
                 Command::Dial(lane) => self.dial(lane),
                 Command::Probe(probe, hello, until) => self.probe(probe, hello, until),
                 Command::Accepted(stream) => self.accept(stream),
