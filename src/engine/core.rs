@@ -473,14 +473,43 @@ impl<P> Core<P> {
         self.push(peer, lane, &[frame], &Content::Control, op, fx);
     }
 
+    /// Queues the end of a donation on a lane, unless the queue was given up since `losses` were counted: then the end would
+    /// speak of frames that are gone, and the op misses.
+    pub(super) fn send_end(
+        &self,
+        peer: &Arc<Peer<P>>,
+        lane: usize,
+        end: &Message,
+        op: &Arc<Op>,
+        losses: u64,
+        fx: &mut Effects<P>,
+    ) {
+        let frame = wire::encode_control(end);
+        peer.with_lane(lane, |out| {
+            if peer.is_closed() {
+                fx.wakes.extend(op.miss(peer.id(), MissingReason::Down));
+            } else if peer.losses() != losses {
+                fx.wakes.extend(op.miss(peer.id(), MissingReason::Repair));
+            } else {
+                out.push(&[frame], &Content::Control, Some(op));
+            }
+        });
+        bump(&self.counters.frames_sent);
+        fx.kick(peer, lane);
+    }
+
     /// A member's queue is over its cap: it is given up, and the member repaired from the store.
     fn overflow(&self, peer: &Arc<Peer<P>>, fx: &mut Effects<P>) {
         peer.set_repairing(true);
+        // Before anything is lost, so that no end of a donation can be queued behind the gap.
+        peer.note_loss();
         for lane in 0..peer.lanes().len() {
             peer.with_lane(lane, |out| out.give_up(MissingReason::Repair, &mut fx.wakes));
         }
         self.post(Input::Overflow(peer.id()));
         self.relieve(peer, fx);
+        // It counts no more, so nobody waits for its queue, whatever of it is still under way.
+        fx.wakes.extend(self.space.lock().drain(..));
     }
 
     /// Tells those who wait for space when a queue is below low water again.

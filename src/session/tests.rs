@@ -295,7 +295,7 @@ fn a_small_part_of_a_large_buffer_is_copied_not_pinned() {
     let large = Slice::copy_from(&[7; 50_000]);
     let mut handle = context.begin(b"s", at(0));
     context.create(&mut handle);
-    let writes = smallvec![(Name::from_slice(b"x"), Some(large.slice(0..10)))];
+    let writes = smallvec![(b"x"[..].into(), Some(large.slice(0..10)))];
     context.commit(&handle, &Changes { writes, ..Changes::default() }, at(0), &mut |_| {}).unwrap();
     assert!(store.bytes() < 10_000);
 }
