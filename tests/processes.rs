@@ -244,6 +244,41 @@ fn a_joiner_serves_with_every_session_while_the_donor_writes() {
         writeln!(std::io::stderr(), "a joiner got {count} sessions of 1 KiB beside load and served after {took:.1?}");
 }
 
+/// Small caps, so that writers which are faster than a member overflow its queue.
+const SMALL_QUEUE: [&str; 5] = [
+    "--high-water=256KiB",
+    "--low-water=128KiB",
+    "--queue-bytes-max=1MiB",
+    "--value-bytes-max=128KiB",
+    "--session-bytes-max=256KiB",
+];
+
+#[test]
+fn a_joiner_whose_queue_overflows_again_and_again_serves_with_every_session() {
+    let cluster = Cluster::new().with("--state-transfer-timeout=60s").with("--workers=2");
+    let cluster = SMALL_QUEUE.into_iter().fold(cluster, Cluster::with);
+    let mut a = cluster.start("a");
+    let filling = |word: &str| json!({ "do": word, "prefix": "f", "count": 1000, "size": 1024 });
+    a.ask(filling("fill"));
+    // A joiner is not waited for: these writers overflow its queue beside the state.
+    a.ask(json!({ "do": "load_start", "threads": 2, "sessions": 50, "size": 1000, "prefix": "w" }));
+    let mut repairs = 0;
+    for _ in 0..10 {
+        let mut joiner = cluster.start("joiner");
+        let seen = joiner.ask(filling("check_fill"));
+        assert_eq!((&seen["missing"], &seen["wrong"]), (&json!(0), &json!(0)), "when it says that it serves");
+        assert_eq!(
+            (joiner.stat("bad_frames"), a.stat("bad_frames")),
+            (0, 0),
+            "what is given up leaves the stream whole"
+        );
+        repairs = a.stat("repairs");
+        joiner.kill();
+        a.ask(json!({ "do": "wait_view", "without": joiner.id(), "within_ms": SOON_MS }));
+    }
+    assert!(repairs > 0, "no queue overflowed");
+}
+
 #[test]
 fn a_joiner_serves_although_a_donor_dies_during_the_transfer() {
     let cluster = Cluster::new().with("--state-transfer-timeout=60s");
@@ -433,11 +468,9 @@ fn an_ack_timeout_names_the_member_and_the_change_arrives_later() {
 fn a_member_with_a_full_queue_is_repaired() {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("site.toml");
-    let text = "[sender]\nmode = \"asynchronous\"\nqueue_wait = \"20ms\"\n\
-                high_water = \"256KiB\"\nlow_water = \"128KiB\"\nqueue_bytes_max = \"1MiB\"\n\
-                [sessions]\nvalue_bytes_max = \"128KiB\"\nsession_bytes_max = \"256KiB\"\n";
-    std::fs::write(&file, text).unwrap();
+    std::fs::write(&file, "[sender]\nmode = \"asynchronous\"\nqueue_wait = \"20ms\"\n").unwrap();
     let cluster = Cluster::new().with("--drop-time=60s").with(format!("--config={}", file.display()));
+    let cluster = SMALL_QUEUE.into_iter().fold(cluster, Cluster::with);
     let [mut a, mut b, mut c] = cluster.members();
     c.pause();
     // More than the kernel's buffers take in beside the queue.

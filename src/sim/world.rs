@@ -28,6 +28,8 @@ const LOOK: Duration = Duration::from_millis(200);
 const AFTERMATH: Duration = Duration::from_millis(1000);
 /// A cluster without faults is ready within this, a healed one quiet and equal.
 const PATIENCE: Duration = Duration::from_secs(45);
+/// Once the load has ended, sessions that would expire are used once in this time: each full second.
+const PULSE: Duration = Duration::from_secs(1);
 /// How long a leaving node may take to hand over what it has queued.
 pub(super) const DRAIN: Duration = Duration::from_secs(2);
 
@@ -336,7 +338,13 @@ impl World {
         if self.phase == Phase::Quiet && self.profile.sessions.max_idle > Duration::from_secs(60) {
             return Ok(());
         }
-        let think = self.users.think(&mut self.sched);
+        let think = if self.phase == Phase::Quiet {
+            // All at once and then a pause, so that there are moments without anything under way.
+            let beat = PULSE.saturating_sub(Duration::from_nanos(u64::from(self.sched.now().subsec_nanos())));
+            beat + self.sched.millis(0, 50)
+        } else {
+            self.users.think(&mut self.sched)
+        };
         self.sched.after(think, Event::Request(user));
         let Some(host) = self.choose(user) else { return Ok(()) };
         let Some(process) = &self.processes[host] else { return Ok(()) };

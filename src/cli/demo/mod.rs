@@ -40,7 +40,7 @@ pub(super) fn run(_args: &DemoArgs, out: &Output) -> Result<(), Failure> {
         out.record("stage", &[("cluster", json!(stage.cluster())), ("group", json!(stage.group()))]);
     } else {
         out.line(&format!(
-            "Three servers, A, B and C: each a process of its own on 127.0.0.1, in cluster {}, group {}.\n\
+            "Three servers, A, B and C, each a process of its own on 127.0.0.1 (cluster {}, group {}).\n\
              A load balancer sends a user's requests to one of them, and to another when that one dies.\n",
             stage.cluster(),
             stage.group(),
@@ -70,7 +70,7 @@ pub(super) fn run(_args: &DemoArgs, out: &Output) -> Result<(), Failure> {
     if held == STEPS.len() { Ok(()) } else { Err(Failure { exit: Exit::Failed, lines: Vec::new() }) }
 }
 
-/// One step: `✓ 4   A is killed: …`, with what did not hold below.
+/// One step in one line: mark, number, what happened, how long it took, what was found; what did not hold stands below.
 fn report(out: &Output, number: &str, event: &str, checks: &[Check], trouble: Option<&str>, took: Duration) {
     let ok = trouble.is_none() && checks.iter().all(|check| check.held);
     if out.is_json() {
@@ -91,7 +91,7 @@ fn report(out: &Output, number: &str, event: &str, checks: &[Check], trouble: Op
     }
     let facts: Vec<&str> = checks.iter().filter(|check| check.held).map(|check| check.what.as_str()).collect();
     let facts = if facts.is_empty() { String::from("-") } else { facts.join("; ") };
-    out.line(&format!("{} {number:<3} {event}: {facts}  [{:.0} ms]", mark(ok), millis(took)));
+    out.line(&format!("{} {number:<2} {event:<40} {:>5.0} ms   {facts}", mark(ok), millis(took)));
     for check in checks.iter().filter(|check| !check.held) {
         out.line(&format!("      ✗ {} — seen: {}", check.what, check.seen));
     }
