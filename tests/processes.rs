@@ -26,7 +26,7 @@ fn the_demo_holds_every_step_and_leaves_no_process() {
     assert!(output.status.success(), "{text}");
     let steps: Vec<&Value> = lines.iter().filter(|line| line["event"] == "step").collect();
     for number in 1..=9 {
-        let step = steps.iter().find(|step| step["step"] == number.to_string());
+        let step = steps.iter().find(|step| step["step"].as_str() == Some(&number.to_string()));
         let step = step.unwrap_or_else(|| panic!("step {number} was not played:\n{text}"));
         assert!(step["ok"] == true && step["checks"].as_array().is_some_and(|all| !all.is_empty()), "{step}");
     }
