@@ -434,6 +434,12 @@ impl<P> Control<P> {
         self.publish();
         self.roster_dirty = false;
         let Some(peer) = self.core.peer(member) else { return };
+        // Lanes that were lost while it was a candidate waited for membership to dial it again.
+        for (_, lane) in self.lanes.range_mut((member, 0)..=(member, usize::MAX)) {
+            if matches!(lane.phase, Dialling::Idle) {
+                lane.phase = Dialling::At(now);
+            }
+        }
         self.core.tell(Event::MemberUp(member, peer.name().to_owned(), self.membership.view().id));
         self.answer_joiner(member, now);
         // A member that is ready before this node knew it did not get its state through a join that this node saw:
