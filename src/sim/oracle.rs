@@ -263,9 +263,12 @@ impl Oracle {
             let change = &self.changes[id];
             let Some(acked) = change.acked else { continue };
             let donor = change.holders.iter().find(|m| {
-                donors
-                    .get(m)
-                    .is_some_and(|(since, state)| acked < *since && holds(change, state.get(&change.uid)).is_ok())
+                donors.get(m).is_some_and(|(since, state)| {
+                    let record = state.get(&change.uid);
+                    // What misses something at the donor itself is not for it to pass on.
+                    let whole = record.is_some_and(|r| r.dead || is_readable(r));
+                    acked < *since && whole && holds(change, record).is_ok()
+                })
             });
             let Some(donor) = donor else { continue };
             if self.is_idle(change.uid, now) {

@@ -630,6 +630,9 @@ impl World {
                 let waits = process.control.waiting_for().unwrap_or_default();
                 return Some(format!("n{host} is not ready: it waits for {waits}"));
             }
+        }
+        for process in self.processes.iter().flatten() {
+            let host = process.host;
             let roster = process.core.roster();
             for other in self.processes.iter().flatten().filter(|p| p.host != host) {
                 let Some(peer) = roster.peers.iter().find(|p| p.id() == other.member) else {
