@@ -35,7 +35,7 @@ fn id(n: usize) -> String {
 
 fn changes(value: &[u8]) -> Changes {
     let mut changes = Changes { touch: true, ..Changes::default() };
-    changes.writes.push((b"cart".as_slice().into(), Some(Slice::copy_from(value))));
+    changes.writes.push((b"cart"[..].into(), Some(Slice::copy_from(value))));
     changes
 }
 

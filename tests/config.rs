@@ -328,3 +328,15 @@ fn no_text_makes_loading_panic() {
         }
     }
 }
+
+#[test]
+fn a_setting_outside_its_section_is_told_where_it_belongs() {
+    assert_eq!(
+        problems(Layers::new().toml("site.toml", "mode = \"pooled\"\nfrequency = \"1s\"\nnodde = 1\n")),
+        [
+            "site.toml:1: unknown setting mode; did you mean sender.mode?",
+            "site.toml:2: unknown setting frequency; did you mean membership.frequency?",
+            "site.toml:3: unknown setting nodde; did you mean node?",
+        ]
+    );
+}

@@ -409,7 +409,11 @@ fn over_reaches_who_hears_only_of_the_tombstone() {
     a.kill("s", at(1));
     a.set("s", "user", "new", at(2));
     let killed = one(a.kill("s", at(3)));
-    b.merge(&killed, at(3));
+    // By way of C, which held none of the two.
+    let c = Member::new(3);
+    c.merge(&killed, at(3));
+    let second = a.dump()[1].0;
+    b.merge(&c.present(second, at(3)), at(3));
     assert!(b.dump().iter().all(|(_, dump)| dump.dead));
     assert_eq!(b.dump(), a.dump());
 }

@@ -203,8 +203,6 @@ fn shuffled(frames: &[FrameOut], seed: u64) -> Vec<FrameOut> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
-
     #[test]
     fn states_merge_as_a_join(ops in prop::collection::vec(op(), 1..80)) {
         let world = World::run(&ops);

@@ -253,8 +253,6 @@ fn begin(member: &Member, model: &mut Model, slot: &mut Slot, id: usize, create:
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 1000, ..ProptestConfig::default() })]
-
     #[test]
     fn a_store_shows_what_a_map_would(ops in prop::collection::vec(op(), 1..60)) {
         let member = Member::new(1);

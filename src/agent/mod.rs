@@ -154,7 +154,11 @@ impl fmt::Display for AgentError {
                     "{addr} is not a loopback address and redis clients are not authenticated; listen on loopback, or set insecure_plaintext"
                 )
             }
-            Self::Bind(addr, error) => write!(f, "cannot listen for redis clients on {addr}: {error}"),
+            Self::Bind(addr, error) => write!(
+                f,
+                "cannot listen for redis clients on {addr}: {error}. Remedies: another port (0 draws a free one), or an \
+                 address of this machine"
+            ),
             Self::Thread(error) => write!(f, "cannot start the agent's thread: {error}"),
         }
     }

@@ -27,8 +27,12 @@ pub(super) fn read(name: &str, text: &str, layers: &mut Layers) {
         if let (PRESET, Some(preset)) = (section, item.as_str()) {
             layers.push_preset(preset, origin);
         } else if !KEYS.iter().any(|key| key.section() == section) {
-            let sections = KEYS.iter().map(|key| key.section().to_owned());
-            layers.push_problem(Problem::error(unknown(section, sections), &[]).at(origin));
+            // Most likely a setting without its section.
+            let message = match KEYS.iter().find(|key| key.path.split_once('.').is_some_and(|(_, k)| k == section)) {
+                Some(key) => format!("unknown setting {section}; did you mean {}?", key.path),
+                None => unknown(section, KEYS.iter().map(|key| key.section().to_owned())),
+            };
+            layers.push_problem(Problem::error(message, &[]).at(origin));
         } else if let Some(table) = item.as_table_like() {
             for (key, item) in table.iter() {
                 let origin = at.key(table, key, item);

@@ -108,6 +108,8 @@ pub struct Control<P> {
     next_sweep: Time,
     next_pull: Time,
     next_donation: Option<Time>,
+    /// When the join rule has something new to say, were nothing to arrive.
+    join_due: Option<Time>,
     roster_dirty: bool,
 }
 
@@ -153,6 +155,7 @@ impl<P> Control<P> {
             next_sweep: now,
             next_pull: now,
             next_donation: None,
+            join_due: None,
             roster_dirty: true,
         }
     }
@@ -220,9 +223,7 @@ impl<P> Control<P> {
                 earlier(due.max(self.next_sweep));
             }
         }
-        if let Some(join) = &self.join
-            && let Verdict::Wait(t) = join.verdict(&self.known(), Time::ZERO)
-        {
+        if let Some(t) = self.join_due {
             earlier(t);
         }
         next
@@ -498,6 +499,7 @@ impl<P> Control<P> {
     /// Asks those who should be asked, and opens when it is time. True when something changed.
     fn consider_join(&mut self, now: Time, fx: &mut Effects<P>) -> bool {
         let known = self.known();
+        self.join_due = None;
         let Some(join) = &mut self.join else { return false };
         for (member, round) in join.ask(&known) {
             if let Some(peer) = self.core.peer(member) {
@@ -505,7 +507,10 @@ impl<P> Control<P> {
             }
         }
         match join.verdict(&known, now) {
-            Verdict::Wait(_) => false,
+            Verdict::Wait(t) => {
+                self.join_due = Some(t);
+                false
+            }
             Verdict::Open(reason) => {
                 if let ReadyReason::TimedOut(missing) = reason {
                     log::warn!("state transfer timed out; opening without the state of {missing} member(s)");

@@ -508,6 +508,8 @@ impl<P> Core<P> {
         }
         self.post(Input::Overflow(peer.id()));
         self.relieve(peer, fx);
+        // It counts no more, so nobody waits for its queue, whatever of it is still under way.
+        fx.wakes.extend(self.space.lock().drain(..));
     }
 
     /// Tells those who wait for space when a queue is below low water again.

@@ -142,7 +142,7 @@ pub struct Outbound<T> {
     blocked: bool,
     /// The socket became writable while somebody held the drain.
     writable_seen: bool,
-    /// Entries that the holder of the drain may have written without having said so yet.
+    /// `entries[sent..gathered]` may be written by the holder of the drain without its having said so yet.
     gathered: usize,
     /// An ack that overtook the writer's word: settled when that comes.
     early: Option<Ack>,
@@ -367,6 +367,7 @@ impl<T: Clone + PartialEq> Outbound<T> {
         for _ in self.acked..ack.applied {
             let Some(entry) = self.entries.pop_front() else { return Err(BadAck) };
             self.sent -= 1;
+            self.gathered = self.gathered.saturating_sub(1);
             for op in &entry.ops {
                 wakes.extend(op.confirm(self.member));
             }

@@ -12,8 +12,9 @@ mod socket;
 mod sys;
 mod worker;
 
+use std::collections::BTreeMap;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::Waker;
@@ -38,6 +39,10 @@ use self::worker::{Command, Worker};
 
 /// Members at most, this node not counted.
 const MEMBERS_MAX: usize = 256;
+/// A complaint about the same kind of trouble from the same source is logged once in this time.
+const COMPLAINT_INTERVAL: Time = Time::from_secs(60);
+/// Sources and kinds that are complained of in that time, at most.
+const COMPLAINTS_MAX: usize = 256;
 /// Contexts at most.
 const CONTEXTS_MAX: usize = 1024;
 
@@ -65,6 +70,8 @@ pub(crate) struct Shell {
     control: Mailbox<ControlCommand>,
     status: Mutex<Status>,
     changed: Condvar,
+    /// What was complained of in the last minute, by source and kind.
+    complaints: Mutex<BTreeMap<(Option<IpAddr>, &'static str), Time>>,
     forks: u32,
     closing: AtomicBool,
 }
@@ -183,6 +190,7 @@ impl Shell {
             control: Mailbox::new(waker),
             status: Mutex::new(Status::default()),
             changed: Condvar::new(),
+            complaints: Mutex::default(),
             forks: sys::forks(),
             closing: AtomicBool::new(false),
         });
@@ -202,6 +210,19 @@ impl Shell {
     /// Monotonic time since the start.
     pub(crate) fn now(&self) -> Time {
         instant_now().duration_since(self.started)
+    }
+
+    /// Logs one kind of trouble with one source at most once a minute; what others make happen must not fill a disk.
+    fn complain(&self, source: Option<IpAddr>, kind: &'static str, what: impl FnOnce() -> String) {
+        let now = self.now();
+        let mut complaints = self.complaints.lock();
+        complaints.retain(|_, at| now < *at + COMPLAINT_INTERVAL);
+        if complaints.len() >= COMPLAINTS_MAX || complaints.contains_key(&(source, kind)) {
+            return;
+        }
+        complaints.insert((source, kind), now);
+        drop(complaints);
+        log::warn!("{} (further ones are counted for a minute)", what());
     }
 
     /// Whether this is a forked child, in which the threads do not exist.

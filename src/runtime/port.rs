@@ -167,7 +167,8 @@ impl LaneSocket {
         add(&shell.core.counters.bytes_received, n as u64);
         outlet.filled(n);
         if let Err(error) = outlet.process(&shell.core, shell.now(), fx) {
-            log::warn!("lane to {} closed: {error}", outlet.lane().peer.name());
+            let peer = &outlet.lane().peer;
+            shell.complain(Some(peer.addr().ip()), "lane", || format!("lane to {} closed: {error}", peer.name()));
             self.lose(shell, outlet);
             return Read::Lost;
         }
@@ -390,8 +391,12 @@ fn lead(
     }
     // While this thread sleeps in a receive it can take nothing over on another lane.
     for other in lanes {
-        if let Some(socket) = other.get().port.socket() {
-            socket.unfollow(op);
+        if let Some(socket) = other.get().port.socket()
+            && socket.unfollow(op)
+            && !socket.outlet.is_locked()
+        {
+            // It may have been the one that a reader handed on to; one that still reads hands on when it is done.
+            socket.hand_on(shell, other);
         }
     }
     socket.disarm(shell, port.worker);

@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::io;
-use std::net::{Shutdown, TcpStream};
+use std::net::{IpAddr, Shutdown, TcpStream};
 use std::os::fd::{AsFd, AsRawFd};
 use std::sync::Arc;
 
@@ -125,7 +125,7 @@ impl Worker {
             }
             self.shell.apply(&mut fx);
             self.read_mailbox(&mut fx);
-            self.expire(&mut fx);
+            self.expire();
             self.shell.apply(&mut fx);
         }
         for (_, conn) in self.conns.drain() {
@@ -137,9 +137,17 @@ impl Worker {
         let shell = Arc::clone(&self.shell);
         let mailbox = &shell.workers[self.index].mailbox;
         mailbox.begin();
+        let mut yielded = false;
         while let Some(command) = mailbox.take() {
             match command {
-                Command::Flush(lane) => port::flush(&shell, &lane, fx),
+                Command::Flush(lane) => {
+                    // A caller that shares this core was interrupted by its own wake-up: let it leave what it has, so that
+                    // one write carries many. Where the core is free this costs nothing and waits for nobody.
+                    if !std::mem::replace(&mut yielded, true) {
+                        std::thread::yield_now();
+                    }
+                    port::flush(&shell, &lane, fx);
+                }
                 Command::Dial(lane) => self.dial(lane),
                 Command::Probe(probe, hello, until) => self.probe(probe, hello, until),
                 Command::Accepted(stream) => self.accept(stream),
@@ -189,7 +197,9 @@ impl Worker {
 
     fn accept(&mut self, stream: TcpStream) {
         if self.strangers >= STRANGERS_MAX {
-            log::warn!("too many connections without a handshake: one more is closed");
+            self.shell.complain(source(&stream), "strangers", || {
+                String::from("too many connections without a handshake: one more is closed")
+            });
             return;
         }
         let tuned = socket::tune_accepted(&stream, self.shell.config.congestion.as_deref())
@@ -275,7 +285,13 @@ impl Worker {
         match sent {
             Ok(n) if n == bytes.len() => {
                 let socket = Arc::new(LaneSocket::new(stream, Token(token), outlet));
-                lane.get().port.set_socket(Some(Arc::clone(&socket)));
+                let port = &lane.get().port;
+                port.set_socket(Some(Arc::clone(&socket)));
+                // Its member was removed while the connect was under way: whoever closed the lanes has passed by.
+                if lane.peer.is_closed() {
+                    socket.shut();
+                    port.set_socket(None);
+                }
                 self.conns.insert(token, Conn::Lane(lane, Arc::clone(&socket)));
                 socket.read_ready(&shell, fx);
             }
@@ -300,7 +316,7 @@ impl Worker {
     }
 
     /// Ends what did not show what it had to in time.
-    fn expire(&mut self, fx: &mut Effects<Port>) {
+    fn expire(&mut self) {
         let now = self.shell.now();
         while let Some((due, token)) = self.deadlines.first().copied() {
             if due > now {
@@ -310,9 +326,8 @@ impl Worker {
             let shell = Arc::clone(&self.shell);
             match self.conns.get_mut(&token) {
                 Some(Conn::Lane(_, socket)) if !socket.is_open() => {
+                    // The end shows as an event, also to a caller that looks at the lane just now.
                     socket.shut();
-                    socket.read_ready(&shell, fx);
-                    self.remove(token);
                 }
                 Some(Conn::Lane(..)) | None => {}
                 Some(Conn::Dialling(lane, _)) => {
@@ -358,7 +373,10 @@ impl Accepted {
             let result = self.inlet.process(&shell.core, shell.now(), &mut self.out, fx);
             let flushed = self.flush(shell);
             if let Err(error) = result {
-                log::warn!("connection from {} closed: {error}", self.inlet.member());
+                shell.complain(source(&self.stream), "connection", || match self.stream.peer_addr() {
+                    Ok(addr) => format!("connection from {addr} (member {}) closed: {error}", self.inlet.member()),
+                    Err(_) => format!("connection from member {} closed: {error}", self.inlet.member()),
+                });
                 return false;
             }
             if !flushed {
@@ -421,6 +439,10 @@ fn run_probe(shell: &Shell, stream: &TcpStream, probe: &mut Probe, hello: &mut V
             false
         }
     }
+}
+
+fn source(stream: &TcpStream) -> Option<IpAddr> {
+    stream.peer_addr().ok().map(|addr| addr.ip())
 }
 
 fn close(shell: &Shell, conn: &Conn) {

@@ -624,7 +624,8 @@ impl Net {
                     let pipe = &mut self.conns[id as usize].pipes[side];
                     pipe.last_at = pipe.last_at.max(at);
                 }
-                if self.cuts[to][from] == 0 && std::mem::take(&mut self.conns[id as usize].pipes[side].unannounced) > 0 {
+                if self.cuts[to][from] == 0 && std::mem::take(&mut self.conns[id as usize].pipes[side].unannounced) > 0
+                {
                     let delay = sched.millis(0, 400);
                     sched.after(delay, Event::Net(NetEvent::Room(id, side_byte(side))));
                 }

@@ -280,6 +280,21 @@ fn giving_up_takes_along_a_message_that_speaks_of_the_frames_before_it() {
 }
 
 #[test]
+fn giving_up_while_a_writer_writes_drops_what_was_settled_meanwhile_and_no_more() {
+    let mut out = open_lane();
+    out.push(&[frame(1, 16)], &Content::Session(1), None);
+    write(&mut out, usize::MAX, false);
+    out.push(&[frame(2, 16)], &Content::Session(2), None);
+    assert!(out.begin_drain());
+    let mut gather = Gather::default();
+    out.gather(&mut gather, usize::MAX, usize::MAX);
+    ack(&mut out, 1);
+    out.push(&[frame(3, 16)], &Content::Session(3), None);
+    assert_eq!(out.give_up(MissingReason::Repair, &mut Wakes::new()), 16, "the third, which nobody has gathered");
+    assert_eq!(out.len(), 1);
+}
+
+#[test]
 fn the_end_misses_everything_and_frees_it() {
     let pool = OpPool::new(4);
     let mut out = open_lane();
