@@ -257,19 +257,22 @@ const SMALL_QUEUE: [&str; 5] = [
 fn a_joiner_whose_queue_overflows_again_and_again_serves_with_every_session() {
     let cluster = Cluster::new().with("--drop-time=60s").with("--state-transfer-timeout=60s").with("--workers=2");
     // Writers that nothing holds up, whether the joiner is ready already or not.
-    let cluster = cluster.with("--mode=asynchronous").with("--queue-wait=1ms");
+    let cluster = cluster.with("--mode=asynchronous").with("--queue-wait=0ms");
     let cluster = SMALL_QUEUE.into_iter().fold(cluster, Cluster::with);
     let mut a = cluster.start("a");
     let filling = |word: &str| json!({ "do": word, "prefix": "f", "count": 3000, "size": 1024 });
     a.ask(filling("fill"));
-    a.ask(json!({ "do": "load_start", "threads": 2, "sessions": 50, "size": 1000, "prefix": "w" }));
     for _ in 0..5 {
+        a.ask(json!({ "do": "load_start", "threads": 2, "sessions": 50, "size": 1000, "prefix": "w" }));
         let mut joiner = cluster.launch("joiner", &[]);
         a.ask(json!({ "do": "wait_view", "members": 2, "within_ms": SOON_MS }));
-        joiner.pause();
+        // Both while it reads and while it does not.
         let repairs = a.stat("repairs");
         a.wait_stat("repairs", repairs + 3);
+        joiner.pause();
+        a.wait_stat("repairs", repairs + 6);
         joiner.resume();
+        a.ask(json!({ "do": "load_stop" }));
         joiner.wait_ready();
         let seen = joiner.ask(filling("check_fill"));
         assert_eq!((&seen["missing"], &seen["wrong"]), (&json!(0), &json!(0)), "when it says that it serves");
