@@ -1,9 +1,6 @@
-//! What encoding and decoding cost: one-attribute deltas of three sizes, and a ping.
+//! What encoding and decoding cost: one-attribute deltas of several sizes, and a ping.
 
-#![allow(
-    missing_docs,
-    reason = "the macros of the harness make undocumented items"
-)]
+#![allow(missing_docs, reason = "the macros of the harness make undocumented items")]
 
 use std::hint::black_box;
 
@@ -12,16 +9,15 @@ use hotspare::buffer::Slice;
 use hotspare::id::{MemberId, NodeState, Uid, Version};
 use hotspare::wire::{self, AttrOut, Decoder, FrameOut, Ping, SessionOut, flags};
 
-const SIZES: [usize; 3] = [64, 1 << 10, 16 << 10];
+/// Small, usual and large, and both sides of the size from which values travel by reference.
+const SIZES: [usize; 5] = [64, 1 << 10, wire::BY_REFERENCE - 1, wire::BY_REFERENCE, 16 << 10];
 
 fn encode(c: &mut Criterion) {
     let mut group = c.benchmark_group("encode");
     for size in SIZES {
         let value = Slice::from_vec(vec![7; size]);
         group.throughput(Throughput::Bytes(size as u64));
-        group.bench_function(format!("delta/{size}"), |b| {
-            b.iter(|| delta(black_box(&value)))
-        });
+        group.bench_function(format!("delta/{size}"), |b| b.iter(|| delta(black_box(&value))));
     }
     group.finish();
 }
@@ -72,15 +68,9 @@ fn ping(c: &mut Criterion) {
         uptime_ms: 4,
     };
     let bytes = wire::encode_ping(&ping);
-    c.bench_function("ping/encode", |b| {
-        b.iter(|| wire::encode_ping(black_box(&ping)))
-    });
+    c.bench_function("ping/encode", |b| b.iter(|| wire::encode_ping(black_box(&ping))));
     c.bench_function("ping/decode", |b| {
-        b.iter_batched(
-            || bytes,
-            |bytes| wire::decode_ping(&bytes),
-            BatchSize::SmallInput,
-        );
+        b.iter_batched(|| bytes, |bytes| wire::decode_ping(&bytes), BatchSize::SmallInput);
     });
 }
 
@@ -95,27 +85,17 @@ fn receive(decoder: &mut Decoder, mut bytes: &[u8]) {
 }
 
 fn delta(value: &Slice) -> FrameOut {
-    let version = |counter| Version {
-        counter,
-        member: MemberId(0x1234),
-    };
+    let version = |counter| Version { counter, member: MemberId(0x1234) };
     wire::encode_session(&SessionOut {
         context: b"/shop",
-        uid: Uid {
-            counter: 5,
-            member: MemberId(0x1234),
-        },
+        uid: Uid { counter: 5, member: MemberId(0x1234) },
         flags: flags::DELTA,
         clock: 10,
         top: version(9),
         exp: Version::ZERO,
         base: version(8),
         age_ms: 0,
-        attrs: &[AttrOut {
-            key: b"acart",
-            version: version(9),
-            value: Some(value),
-        }],
+        attrs: &[AttrOut { key: b"acart", version: version(9), value: Some(value) }],
         over: &[],
     })
 }

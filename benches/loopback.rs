@@ -63,7 +63,7 @@ fn pair(mode: Mode) -> (Node, Node) {
         members.len() == 2 && members.iter().all(|m| m.state == NodeState::Ready && !m.repairing)
     };
     while !whole() {
-        nodes.0.next_event(Duration::from_millis(10));
+        let _event = nodes.0.next_event(Duration::from_millis(10));
     }
     nodes
 }

@@ -1,5 +1,8 @@
 //! The benchmark as a program sees it: one JSON object with every promised key, and nothing lost.
+
+#![allow(clippy::unwrap_used, clippy::cast_possible_truncation, reason = "a test that cannot go on should stop")]
 #![cfg(feature = "cli")]
+#![expect(clippy::unwrap_used, reason = "a test says what failed by failing")]
 
 use std::process::Command;
 

@@ -25,12 +25,7 @@ fn origin(loaded: &Loaded, path: &str) -> String {
 
 #[test]
 fn every_preset_is_sound_and_silent() {
-    for preset in [
-        Config::default(),
-        Config::lan(),
-        Config::loopback(),
-        Config::tomcat(),
-    ] {
+    for preset in [Config::default(), Config::lan(), Config::loopback(), Config::tomcat()] {
         assert_eq!(preset.check(), Ok(()));
         assert_eq!(preset.warnings(), []);
     }
@@ -40,10 +35,7 @@ fn every_preset_is_sound_and_silent() {
 #[test]
 fn a_later_layer_wins_and_every_value_knows_its_origin() {
     let loaded = Layers::new()
-        .toml(
-            "low.toml",
-            "[sender]\nmode = \"asynchronous\"\nlanes = 3\nack_timeout = \"1s\"\n",
-        )
+        .toml("low.toml", "[sender]\nmode = \"asynchronous\"\nlanes = 3\nack_timeout = \"1s\"\n")
         .toml("high.toml", "[sender]\n\nlanes = 4\nack_timeout = 2500\n")
         .env([("HOTSPARE_SENDER_ACK_TIMEOUT", "3s"), ("HOME", "/nowhere")])
         .flags([("--workers", "5")])
@@ -55,10 +47,7 @@ fn a_later_layer_wins_and_every_value_knows_its_origin() {
     assert_eq!(loaded.config.workers, 5);
     assert_eq!(origin(&loaded, "sender.mode"), "low.toml:2");
     assert_eq!(origin(&loaded, "sender.lanes"), "high.toml:3");
-    assert_eq!(
-        origin(&loaded, "sender.ack_timeout"),
-        "env HOTSPARE_SENDER_ACK_TIMEOUT"
-    );
+    assert_eq!(origin(&loaded, "sender.ack_timeout"), "env HOTSPARE_SENDER_ACK_TIMEOUT");
     assert_eq!(origin(&loaded, "receiver.workers"), "--workers");
     assert_eq!(origin(&loaded, "receiver.port"), "default (lan)");
     assert_eq!(loaded.warnings, []);
@@ -89,10 +78,7 @@ fn all_problems_of_all_layers_come_at_once_with_their_places() {
     let found = problems(
         Layers::new()
             .toml("site.toml", text)
-            .env([
-                ("HOTSPARE_SENDER_MODE", "poled"),
-                ("HOTSPARE_SENDER_LANE", "1"),
-            ])
+            .env([("HOTSPARE_SENDER_MODE", "poled"), ("HOTSPARE_SENDER_LANE", "1")])
             .flags([("--port", "70000"), ("--multicats", "x")]),
     );
     assert_eq!(
@@ -123,10 +109,8 @@ fn a_rule_between_layers_names_every_place_that_set_a_side() {
     );
     assert_eq!(
         found,
-        [
-            "a.toml:2, env HOTSPARE_MEMBERSHIP_FREQUENCY: membership.drop_time 1s must be more than twice \
-          membership.frequency 500ms, or one lost ping makes a suspect"
-        ]
+        ["a.toml:2, env HOTSPARE_MEMBERSHIP_FREQUENCY: membership.drop_time 1s must be more than twice \
+          membership.frequency 500ms, or one lost ping makes a suspect"]
     );
 }
 
@@ -134,40 +118,26 @@ fn a_rule_between_layers_names_every_place_that_set_a_side() {
 fn a_rule_is_not_judged_by_a_value_that_could_not_be_read() {
     // Beside the default frequency this drop time would be too short.
     for frequency in ["\"x\"", "1.5", "[]"] {
-        let text = format!(
-            "[membership]\nfrequency = {frequency}\ndrop_time = 300\nverify_timeout = 100\n"
-        );
+        let text = format!("[membership]\nfrequency = {frequency}\ndrop_time = 300\nverify_timeout = 100\n");
         let found = problems(Layers::new().toml("a.toml", &text));
         assert_eq!(found.len(), 1, "{found:?}");
-        assert!(
-            found[0].starts_with("a.toml:2: membership.frequency: "),
-            "{found:?}"
-        );
+        assert!(found[0].starts_with("a.toml:2: membership.frequency: "), "{found:?}");
     }
 }
 
 #[test]
 fn syntax_errors_and_unreadable_files_are_problems_with_a_place() {
     let found = problems(Layers::new().toml("a.toml", "[node]\nname = \n"));
-    assert!(
-        found.len() == 1 && found[0].starts_with("a.toml:2: is no TOML: "),
-        "{found:?}"
-    );
+    assert!(found.len() == 1 && found[0].starts_with("a.toml:2: is no TOML: "), "{found:?}");
     let found = problems(Layers::new().toml("a.toml", "[node]\nname = \"a\"\nname = \"b\"\n"));
-    assert!(
-        found.len() == 1 && found[0].starts_with("a.toml:3: is no TOML: "),
-        "{found:?}"
-    );
+    assert!(found.len() == 1 && found[0].starts_with("a.toml:3: is no TOML: "), "{found:?}");
     let found = problems(Layers::new().toml("a.toml", "node = 3\n"));
     assert_eq!(found, ["a.toml:1: node must be a table: [node]"]);
 
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("absent.toml");
     let found = problems(Layers::new().file(&path));
-    assert!(
-        found[0].starts_with(&format!("{}: cannot be read: ", path.display())),
-        "{found:?}"
-    );
+    assert!(found[0].starts_with(&format!("{}: cannot be read: ", path.display())), "{found:?}");
     std::fs::write(&path, "#".repeat(1 << 20) + "\n#").unwrap();
     assert!(problems(Layers::new().file(&path))[0].ends_with("has more than 1048576 bytes"));
     std::fs::write(&path, [0xff, 0xfe]).unwrap();
@@ -177,20 +147,10 @@ fn syntax_errors_and_unreadable_files_are_problems_with_a_place() {
 #[test]
 fn inline_tables_and_dotted_keys_are_settings_too() {
     let loaded = Layers::new()
-        .toml(
-            "a.toml",
-            "node = { name = \"a\" }\nsender.lanes = \"auto\"\nreceiver.workers = 2\n",
-        )
+        .toml("a.toml", "node = { name = \"a\" }\nsender.lanes = \"auto\"\nreceiver.workers = 2\n")
         .load()
         .unwrap();
-    assert_eq!(
-        (
-            loaded.config.name.as_str(),
-            loaded.config.lanes,
-            loaded.config.workers
-        ),
-        ("a", None, 2)
-    );
+    assert_eq!((loaded.config.name.as_str(), loaded.config.lanes, loaded.config.workers), ("a", None, 2));
     assert_eq!(origin(&loaded, "receiver.workers"), "a.toml:3");
 }
 
@@ -198,19 +158,12 @@ fn inline_tables_and_dotted_keys_are_settings_too() {
 fn an_orchestrators_variables_are_warned_of_and_not_refused() {
     // What a service named "hotspare" puts into every container beside it.
     let loaded = Layers::new()
-        .env([
-            ("HOTSPARE_SERVICE_HOST", "10.0.0.1"),
-            ("HOTSPARE_PORT", "tcp://10.0.0.1:80"),
-            ("HOTSPARE_LOG", "debug"),
-        ])
+        .env([("HOTSPARE_SERVICE_HOST", "10.0.0.1"), ("HOTSPARE_PORT", "tcp://10.0.0.1:80"), ("HOTSPARE_LOG", "debug")])
         .load()
         .unwrap();
     assert_eq!(
         messages(&loaded.warnings),
-        [
-            "env HOTSPARE_SERVICE_HOST: warning: unknown setting",
-            "env HOTSPARE_PORT: warning: unknown setting"
-        ]
+        ["env HOTSPARE_SERVICE_HOST: warning: unknown setting", "env HOTSPARE_PORT: warning: unknown setting"]
     );
 }
 
@@ -218,14 +171,8 @@ fn an_orchestrators_variables_are_warned_of_and_not_refused() {
 fn every_setting_can_be_given_as_toml_variable_and_flag() {
     for preset in [Config::loopback(), Config::tomcat()] {
         let values: Vec<_> = KEYS.iter().map(|key| (key, key.get(&preset))).collect();
-        let env = Layers::new()
-            .env(values.iter().map(|(key, text)| (key.env(), text)))
-            .load()
-            .unwrap();
-        let flags = Layers::new()
-            .flags(values.iter().map(|(key, text)| (key.flag(), text)))
-            .load()
-            .unwrap();
+        let env = Layers::new().env(values.iter().map(|(key, text)| (key.env(), text))).load().unwrap();
+        let flags = Layers::new().flags(values.iter().map(|(key, text)| (key.flag(), text))).load().unwrap();
         let text: String = values
             .iter()
             .map(|(key, text)| match key.shape {
@@ -245,10 +192,7 @@ fn every_setting_can_be_given_as_toml_variable_and_flag() {
 #[test]
 fn a_dump_names_origins_and_loads_into_the_same_configuration() {
     let loaded = Layers::new()
-        .toml(
-            "a.toml",
-            "preset = \"tomcat\"\n[sessions]\nfilter = '.*\\.gif;.*\\.js'\n",
-        )
+        .toml("a.toml", "preset = \"tomcat\"\n[sessions]\nfilter = '.*\\.gif;.*\\.js'\n")
         .env([("HOTSPARE_NODE_NAME", "quote \" back \\ tick ' é")])
         .flags([("lanes", "7"), ("congestion", "bbr")])
         .load()
@@ -257,10 +201,7 @@ fn a_dump_names_origins_and_loads_into_the_same_configuration() {
     let again = Layers::new().toml("dump.toml", &dump).load().unwrap();
     assert_eq!(again.config, loaded.config);
     let line = |start: &str| dump.lines().find(|line| line.starts_with(start)).unwrap();
-    assert!(
-        line("filter = '.*\\.gif;.*\\.js'").ends_with("# a.toml:3"),
-        "{dump}"
-    );
+    assert!(line("filter = '.*\\.gif;.*\\.js'").ends_with("# a.toml:3"), "{dump}");
     assert!(line("lanes = 7 ").ends_with("# --lanes"));
     assert!(line("name = ").ends_with("# env HOTSPARE_NODE_NAME"));
     assert!(line("frequency = \"500ms\"").ends_with("# default (tomcat)"));
@@ -273,98 +214,52 @@ fn each_rule_refuses_what_it_forbids_and_names_known_settings() {
     let rules: &[(&str, Break)] = &[
         ("node.name has 0 bytes", |c| c.name.clear()),
         ("node.name has 65 bytes", |c| c.name = "x".repeat(65)),
-        ("node.cluster \"a\\nb\" has a control", |c| {
-            c.cluster = "a\nb".into()
-        }),
-        ("is no multicast group", |c| {
-            c.multicast.set_ip(Ipv4Addr::new(192, 168, 0, 1))
-        }),
+        ("node.cluster \"a\\nb\" has a control", |c| c.cluster = "a\nb".into()),
+        ("is no multicast group", |c| c.multicast.set_ip(Ipv4Addr::new(192, 168, 0, 1))),
         ("has no port", |c| c.multicast.set_port(0)),
         ("membership.ttl is 256", |c| c.multicast_ttl = 256),
-        ("is no interface's address", |c| {
-            c.interface = Some(Ipv4Addr::UNSPECIFIED)
-        }),
-        ("must be named where receiver.bind is IPv6", |c| {
-            c.bind = "::1".parse().unwrap()
-        }),
-        ("membership.frequency is 1ms", |c| {
-            c.frequency = Duration::from_millis(1)
-        }),
+        ("is no interface's address", |c| c.interface = Some(Ipv4Addr::UNSPECIFIED)),
+        ("must be named where receiver.bind is IPv6", |c| c.bind = "::1".parse().unwrap()),
+        ("membership.frequency is 1ms", |c| c.frequency = Duration::from_millis(1)),
         ("membership.frequency is 61s", |c| {
             c.frequency = Duration::from_secs(61);
             c.drop_time = Duration::from_secs(600);
         }),
-        ("must be more than twice membership.frequency", |c| {
-            c.drop_time = c.frequency * 2
-        }),
-        ("must not exceed membership.drop_time", |c| {
-            c.verify_timeout = c.drop_time * 2
-        }),
-        ("membership.verify_timeout is 0us", |c| {
-            c.verify_timeout = Duration::ZERO
-        }),
-        ("cannot be advertised", |c| {
-            c.bind = IpAddr::V4(Ipv4Addr::UNSPECIFIED)
-        }),
-        ("would carry sessions in plaintext", |c| {
-            c.bind = IpAddr::from([10, 0, 0, 1])
-        }),
+        ("must be more than twice membership.frequency", |c| c.drop_time = c.frequency * 2),
+        ("must not exceed membership.drop_time", |c| c.verify_timeout = c.drop_time * 2),
+        ("membership.verify_timeout is 0us", |c| c.verify_timeout = Duration::ZERO),
+        ("cannot be advertised", |c| c.bind = IpAddr::V4(Ipv4Addr::UNSPECIFIED)),
+        ("would carry sessions in plaintext", |c| c.bind = IpAddr::from([10, 0, 0, 1])),
         ("is above 65535", |c| c.port = 65500),
         ("receiver.workers is 0", |c| c.workers = 0),
         ("receiver.workers is 65", |c| c.workers = 65),
         ("sender.lanes is 0", |c| c.lanes = Some(0)),
         ("sender.lanes is 65", |c| c.lanes = Some(65)),
-        ("sender.ack_timeout is 0us", |c| {
-            c.ack_timeout = Duration::ZERO
-        }),
-        (
-            "sender.low_water 8MiB must be below sender.high_water 8MiB",
-            |c| c.low_water = c.high_water,
-        ),
-        (
-            "sender.high_water 256MiB must be below sender.queue_bytes_max",
-            |c| c.high_water = 256 << 20,
-        ),
-        ("or one session overflows a queue", |c| {
-            c.queue_bytes_max = 32 << 20
-        }),
-        ("is no kernel's name", |c| {
-            c.congestion = Some("cubic; rm".into())
-        }),
-        ("is no kernel's name", |c| {
-            c.congestion = Some("a".repeat(16))
-        }),
+        ("sender.ack_timeout is 0us", |c| c.ack_timeout = Duration::ZERO),
+        ("sender.low_water 8MiB must be below sender.high_water 8MiB", |c| c.low_water = c.high_water),
+        ("sender.high_water 256MiB must be below sender.queue_bytes_max", |c| c.high_water = 256 << 20),
+        ("or one session overflows a queue", |c| c.queue_bytes_max = 32 << 20),
+        ("is no kernel's name", |c| c.congestion = Some("cubic; rm".into())),
+        ("is no kernel's name", |c| c.congestion = Some("a".repeat(16))),
         ("sessions.max_idle is 0us", |c| c.max_idle = Duration::ZERO),
-        ("transfer.timeout is ", |c| {
-            c.state_transfer_timeout = Duration::MAX
-        }),
-        ("or members expire a session in use", |c| {
-            c.touch_interval = c.idle_grace * 2
-        }),
+        ("transfer.timeout is ", |c| c.state_transfer_timeout = Duration::MAX),
+        ("or members expire a session in use", |c| c.touch_interval = c.idle_grace * 2),
         ("sessions.tombstones_max is 0", |c| c.tombstones_max = 0),
-        ("sessions.value_bytes_max 65MiB must not exceed", |c| {
-            c.value_bytes_max = 65 << 20
-        }),
-        ("sessions.session_bytes_max 64MiB must not exceed", |c| {
-            c.store_bytes_max = 1 << 20
-        }),
+        ("sessions.value_bytes_max 65MiB must not exceed", |c| c.value_bytes_max = 65 << 20),
+        ("sessions.session_bytes_max 64MiB must not exceed", |c| c.store_bytes_max = 1 << 20),
         ("allows no attribute", |c| c.value_bytes_max = 0),
         ("allowed are up to 1GiB", |c| {
             c.session_bytes_max = 2 << 30;
             c.queue_bytes_max = 4 << 30;
         }),
-        ("sessions.filter: the pattern \"(\" is not usable", |c| {
-            c.filter = "a;(".into()
-        }),
+        ("sessions.filter: the pattern \"(\" is not usable", |c| c.filter = "a;(".into()),
         ("events.queue is 0", |c| c.event_queue = 0),
     ];
     for (expected, break_rule) in rules {
         let mut config = Config::default();
         break_rule(&mut config);
         let found = config.check().unwrap_err();
-        let found_it = found
-            .iter()
-            .any(|problem| problem.to_string().contains(expected));
+        let found_it = found.iter().any(|problem| problem.to_string().contains(expected));
         assert!(found_it, "{expected}: {:?}", messages(&found));
         for path in found.iter().flat_map(|problem| &problem.keys) {
             assert!(KEYS.iter().any(|key| key.path == *path), "{path}");
@@ -381,14 +276,8 @@ fn what_is_odd_but_possible_is_a_warning() {
     config.lanes = Some(2);
     assert_eq!(config.check(), Ok(()));
     let warnings = messages(&config.warnings());
-    for expected in [
-        "reserved for routing protocols",
-        "only one of them is loopback",
-        "has no effect",
-    ] {
-        let found = warnings
-            .iter()
-            .any(|text| text.starts_with("warning: ") && text.contains(expected));
+    for expected in ["reserved for routing protocols", "only one of them is loopback", "has no effect"] {
+        let found = warnings.iter().any(|text| text.starts_with("warning: ") && text.contains(expected));
         assert!(found, "{expected}: {warnings:?}");
     }
     assert_eq!(warnings.len(), 3);
@@ -399,11 +288,7 @@ fn plaintext_off_loopback_names_its_remedies_and_can_be_allowed() {
     let mut config = Config::default();
     config.bind = IpAddr::from([192, 168, 1, 109]);
     let text = errors(&config).join("\n");
-    for remedy in [
-        "bind to loopback",
-        "encrypted tunnel",
-        "receiver.insecure_plaintext",
-    ] {
+    for remedy in ["bind to loopback", "encrypted tunnel", "receiver.insecure_plaintext"] {
         assert!(text.contains(remedy), "{text}");
     }
     config.insecure_plaintext = true;
@@ -412,10 +297,7 @@ fn plaintext_off_loopback_names_its_remedies_and_can_be_allowed() {
 
 #[test]
 fn the_filter_of_a_configuration_compiles_as_checked() {
-    let loaded = Layers::new()
-        .flags([("filter", r".*\.gif;.*\.css")])
-        .load()
-        .unwrap();
+    let loaded = Layers::new().flags([("filter", r".*\.gif;.*\.css")]).load().unwrap();
     let filter = Filter::compile(&loaded.config.filter).unwrap();
     assert!(filter.matches("/a.css") && !filter.matches("/a"));
 }
@@ -439,18 +321,22 @@ fn no_text_makes_loading_panic() {
     for text in nasty {
         let _ = Layers::new().toml("x", text).load();
     }
-    let values = [
-        "",
-        "-1",
-        "18446744073709551616",
-        "é",
-        "0",
-        "18446744073709551615",
-        "255.255.255.255:65535",
-    ];
+    let values = ["", "-1", "18446744073709551616", "é", "0", "18446744073709551615", "255.255.255.255:65535"];
     for key in KEYS {
         for text in values {
             let _ = Layers::new().flags([(key.flag(), text)]).load();
         }
     }
+}
+
+#[test]
+fn a_setting_outside_its_section_is_told_where_it_belongs() {
+    assert_eq!(
+        problems(Layers::new().toml("site.toml", "mode = \"pooled\"\nfrequency = \"1s\"\nnodde = 1\n")),
+        [
+            "site.toml:1: unknown setting mode; did you mean sender.mode?",
+            "site.toml:2: unknown setting frequency; did you mean membership.frequency?",
+            "site.toml:3: unknown setting nodde; did you mean node?",
+        ]
+    );
 }

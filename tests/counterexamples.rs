@@ -1,6 +1,8 @@
 //! The counterexamples that shaped the session's merge rule, each as the story in which an earlier rule lost data,
 //! brought a dead session back, or let one login read another's. Numbers in names are those of the list.
 
+#![allow(clippy::unwrap_used, clippy::cast_possible_truncation, reason = "a test that cannot go on should stop")]
+
 mod stores;
 
 use std::time::Duration;

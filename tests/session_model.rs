@@ -1,5 +1,7 @@
 //! One store against a model of maps: after any sequence of requests both show the same, and every request ends alike.
 
+#![allow(clippy::unwrap_used, clippy::cast_possible_truncation, reason = "a test that cannot go on should stop")]
+
 mod stores;
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -97,48 +97,28 @@ const TOP_LEVEL: &[&str] = &[
 ];
 
 /// Directories that belong to one machine; spelled so that this file does not contain them.
-const MACHINE_PATHS: &[&str] = &[
-    concat!("/", "work/"),
-    concat!("/", "root/"),
-    concat!("/", "home/"),
-];
+const MACHINE_PATHS: &[&str] = &[concat!("/", "work/"), concat!("/", "root/"), concat!("/", "home/")];
 
 #[test]
 fn the_repository_follows_its_rules() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut found = stray_files(root);
     for path in files(root) {
-        let name = path
-            .strip_prefix(root)
-            .unwrap()
-            .to_str()
-            .unwrap()
-            .replace('\\', "/");
+        let name = path.strip_prefix(root).unwrap().to_str().unwrap().replace('\\', "/");
         // What is no text has no rules.
         if let Ok(text) = fs::read_to_string(&path) {
             found.extend(violations(&name, &text));
         }
     }
-    assert!(
-        found.is_empty(),
-        "{} violations:\n{}",
-        found.len(),
-        found.join("\n")
-    );
+    assert!(found.is_empty(), "{} violations:\n{}", found.len(), found.join("\n"));
 }
 
 /// Everything wrong with one file.
 fn violations(name: &str, text: &str) -> Vec<String> {
     let mut found = Vec::new();
     for (line, content) in text.lines().enumerate() {
-        if let Some(machine) = MACHINE_PATHS
-            .iter()
-            .find(|machine| content.contains(**machine))
-        {
-            found.push(format!(
-                "{name}:{}: names {machine}, a path of one machine",
-                line + 1
-            ));
+        if let Some(machine) = MACHINE_PATHS.iter().find(|machine| content.contains(**machine)) {
+            found.push(format!("{name}:{}: names {machine}, a path of one machine", line + 1));
         }
     }
     if !name.ends_with(".rs") {
@@ -152,28 +132,17 @@ fn violations(name: &str, text: &str) -> Vec<String> {
         return found;
     };
 
-    let first = text
-        .lines()
-        .find(|line| !line.trim().is_empty() && !line.starts_with("#!["));
+    let first = text.lines().find(|line| !line.trim().is_empty() && !line.starts_with("#!["));
     if !first.is_some_and(|line| line.starts_with("//!")) {
         found.push(format!("{name}: does not open with //!"));
     }
-    let room = inside
-        .split('/')
-        .next()
-        .unwrap_or_default()
-        .trim_end_matches(".rs");
+    let room = inside.split('/').next().unwrap_or_default().trim_end_matches(".rs");
     let code = blank_comments_and_strings(text);
     for word in UNFINISHED {
-        found.extend(
-            places(&code, word).map(|line| format!("{name}:{line}: {word} is unfinished work")),
-        );
+        found.extend(places(&code, word).map(|line| format!("{name}:{line}: {word} is unfinished work")));
     }
     if !UNSAFE_ROOMS.contains(&room) && !UNSAFE_FILES.contains(&name) {
-        found.extend(
-            places(&code, "unsafe")
-                .map(|line| format!("{name}:{line}: unsafe outside its islands")),
-        );
+        found.extend(places(&code, "unsafe").map(|line| format!("{name}:{line}: unsafe outside its islands")));
     }
 
     let is_test = inside.ends_with("/tests.rs") || inside.contains("/tests/");
@@ -184,12 +153,10 @@ fn violations(name: &str, text: &str) -> Vec<String> {
     found.extend(imports(name, room, &code));
     if !SHELL.contains(&room) {
         for word in OUTSIDE {
-            found.extend(places(&code, word).map(|line| {
-                format!(
-                    "{name}:{line}: names {word}, which only the rooms {} may",
-                    SHELL.join(", ")
-                )
-            }));
+            found.extend(
+                places(&code, word)
+                    .map(|line| format!("{name}:{line}: names {word}, which only the rooms {} may", SHELL.join(", "))),
+            );
         }
     }
     if CORE.contains(&room) {
@@ -204,19 +171,13 @@ fn violations(name: &str, text: &str) -> Vec<String> {
 
 /// Imports against the direction.
 fn imports(name: &str, room: &str, code: &str) -> Vec<String> {
-    let rank = |room: &str| {
-        ROOMS
-            .iter()
-            .find(|(name, _)| *name == room)
-            .map(|(_, rank)| *rank)
-    };
+    let rank = |room: &str| ROOMS.iter().find(|(name, _)| *name == room).map(|(_, rank)| *rank);
     let Some(own) = rank(room) else {
         return vec![format!("{name}: {room} is no room of the design")];
     };
     let mut found = Vec::new();
     // From the root file of a room, `super` is the crate.
-    let is_root = name.matches('/').count() == 1
-        || name.ends_with("/mod.rs") && name.matches('/').count() == 2;
+    let is_root = name.matches('/').count() == 1 || name.ends_with("/mod.rs") && name.matches('/').count() == 2;
     for (start, prefix) in [("crate::", ""), ("use super::", "\n")] {
         if start != "crate::" && !is_root {
             continue;
@@ -232,9 +193,7 @@ fn imports(name: &str, room: &str, code: &str) -> Vec<String> {
                     None => true,
                 };
                 if !allowed {
-                    found.push(format!(
-                        "{name}:{line}: {room} imports {target}, against the direction"
-                    ));
+                    found.push(format!("{name}:{line}: {room} imports {target}, against the direction"));
                 }
             }
         }
@@ -298,11 +257,7 @@ fn blank_comments_and_strings(text: &str) -> String {
         let rest = &text[at..];
         let end = at + literal_len(rest, at > 0 && is_word(char::from(bytes[at - 1])));
         if end > at {
-            out.extend(
-                text[at..end]
-                    .chars()
-                    .map(|c| if c == '\n' { '\n' } else { ' ' }),
-            );
+            out.extend(text[at..end].chars().map(|c| if c == '\n' { '\n' } else { ' ' }));
             at = end;
         } else {
             let c = rest.chars().next().unwrap_or(' ');
@@ -340,9 +295,7 @@ fn literal_len(rest: &str, after_word: bool) -> usize {
         if quote[hashes..].starts_with('"') {
             let open = rest.len() - quote.len() + hashes + 1;
             let close = format!("\"{}", "#".repeat(hashes));
-            return rest[open..]
-                .find(&close)
-                .map_or(rest.len(), |at| open + at + close.len());
+            return rest[open..].find(&close).map_or(rest.len(), |at| open + at + close.len());
         }
     }
     match rest.as_bytes() {
@@ -392,10 +345,7 @@ fn blank_test_modules(code: &str) -> String {
                 break;
             }
         }
-        let blank: String = body[..end]
-            .chars()
-            .map(|c| if c == '\n' { '\n' } else { ' ' })
-            .collect();
+        let blank: String = body[..end].chars().map(|c| if c == '\n' { '\n' } else { ' ' }).collect();
         out.replace_range(start..start + end, &blank);
     }
     out
@@ -408,9 +358,7 @@ fn files(directory: &Path) -> Vec<PathBuf> {
         let path = entry.unwrap().path();
         let name = path.file_name().unwrap().to_string_lossy().into_owned();
         let ours = matches!(name.as_str(), ".ci" | ".cargo" | ".github" | ".gitignore");
-        if (name.starts_with('.') && !ours)
-            || matches!(name.as_str(), "target" | "corpus" | "artifacts")
-        {
+        if (name.starts_with('.') && !ours) || matches!(name.as_str(), "target" | "corpus" | "artifacts") {
             continue;
         }
         if path.is_dir() {
@@ -448,16 +396,10 @@ mod the_scan {
             ("src/wire/ping.rs", "use crate::session::Store;"),
             ("src/session/mod.rs", "use crate::proto::View;"),
             ("src/proto/link.rs", "fn f(s: &crate::session::Store) {}"),
-            (
-                "src/engine/mod.rs",
-                "use crate::{wire::{Frame, Kind}, runtime::Loop};",
-            ),
+            ("src/engine/mod.rs", "use crate::{wire::{Frame, Kind}, runtime::Loop};"),
             ("src/runtime/mod.rs", "use crate::sim::World;"),
             ("src/proto/mod.rs", "use super::engine::Engine;"),
-            (
-                "src/buffer/mod.rs",
-                "pub use crate::{\n    id::Uid,\n    wire,\n};",
-            ),
+            ("src/buffer/mod.rs", "pub use crate::{\n    id::Uid,\n    wire,\n};"),
             ("src/node.rs", "use crate::cli::run;"),
             ("src/ffi/mod.rs", "use crate::agent::Agent;"),
             ("src/strange/mod.rs", ""),
@@ -470,26 +412,11 @@ mod the_scan {
     fn allows_imports_along_the_direction() {
         for (name, code) in [
             ("src/event.rs", "use crate::id::MemberId;"),
-            (
-                "src/engine/mod.rs",
-                "use crate::{session::Store, proto::View};",
-            ),
-            (
-                "src/proto/link.rs",
-                "use super::view::View; use crate::proto::{self, session_count};",
-            ),
-            (
-                "src/cli/node.rs",
-                "use crate::agent::Agent; use crate::node::Node;",
-            ),
-            (
-                "src/event.rs",
-                "/// See [`N`](crate::node::Node).\nconst S: &str = \"crate::node::Node\";",
-            ),
-            (
-                "src/engine/mod.rs",
-                "#[cfg(test)]\nmod tests {\n    use crate::sim::World;\n}",
-            ),
+            ("src/engine/mod.rs", "use crate::{session::Store, proto::View};"),
+            ("src/proto/link.rs", "use super::view::View; use crate::proto::{self, session_count};"),
+            ("src/cli/node.rs", "use crate::agent::Agent; use crate::node::Node;"),
+            ("src/event.rs", "/// See [`N`](crate::node::Node).\nconst S: &str = \"crate::node::Node\";"),
+            ("src/engine/mod.rs", "#[cfg(test)]\nmod tests {\n    use crate::sim::World;\n}"),
             ("src/engine/tests.rs", "use crate::sim::World;"),
         ] {
             assert_eq!(found(name, code), [""; 0], "{name}: {code}");
@@ -498,92 +425,40 @@ mod the_scan {
 
     #[test]
     fn finds_the_outside_world_in_the_core_and_code_after_a_test_module() {
-        let code =
-            "#[cfg(test)]\nmod tests { use std::thread; }\nfn f() { std::time::Instant::now(); }";
+        let code = "#[cfg(test)]\nmod tests { use std::thread; }\nfn f() { std::time::Instant::now(); }";
         assert_eq!(
             found("src/engine/mod.rs", code),
-            [
-                "src/engine/mod.rs:4: names Instant, which only the rooms runtime, sim, agent, store, deploy, cli may"
-            ]
+            ["src/engine/mod.rs:4: names Instant, which only the rooms runtime, sim, agent, store, deploy, cli may"]
         );
-        assert_eq!(
-            found("src/node.rs", "use std::net::{IpAddr, TcpStream};").len(),
-            1
-        );
-        assert_eq!(
-            found("src/proto/rng.rs", "fn f() { getrandom::fill(&mut [0]); }").len(),
-            1
-        );
-        assert_eq!(
-            found("src/session/mod.rs", "use std::collections::HashMap;").len(),
-            1
-        );
-        assert_eq!(
-            found(
-                "src/runtime/mod.rs",
-                "use mio::Poll; use std::collections::HashMap;"
-            ),
-            [""; 0]
-        );
-        assert_eq!(
-            found(
-                "src/proto/timer.rs",
-                "struct InstantLike; // no Instant here\nfn mio_like() {}"
-            ),
-            [""; 0]
-        );
+        assert_eq!(found("src/node.rs", "use std::net::{IpAddr, TcpStream};").len(), 1);
+        assert_eq!(found("src/proto/rng.rs", "fn f() { getrandom::fill(&mut [0]); }").len(), 1);
+        assert_eq!(found("src/session/mod.rs", "use std::collections::HashMap;").len(), 1);
+        assert_eq!(found("src/runtime/mod.rs", "use mio::Poll; use std::collections::HashMap;"), [""; 0]);
+        assert_eq!(found("src/proto/timer.rs", "struct InstantLike; // no Instant here\nfn mio_like() {}"), [""; 0]);
     }
 
     #[test]
     fn finds_unsafe_unfinished_work_and_missing_module_docs() {
+        assert_eq!(found("src/wire/mod.rs", "fn f() { unsafe { g() } }").len(), 1);
+        assert_eq!(found("src/buffer/mod.rs", "fn f() { unsafe { g() } }"), [""; 0]);
+        assert_eq!(found("src/wire/mod.rs", "#![expect(unsafe_code)] // unsafe\nconst S: &str = \"unsafe\";"), [""; 0]);
         assert_eq!(
-            found("src/wire/mod.rs", "fn f() { unsafe { g() } }").len(),
-            1
-        );
-        assert_eq!(
-            found("src/buffer/mod.rs", "fn f() { unsafe { g() } }"),
-            [""; 0]
-        );
-        assert_eq!(
-            found(
-                "src/wire/mod.rs",
-                "#![expect(unsafe_code)] // unsafe\nconst S: &str = \"unsafe\";"
-            ),
-            [""; 0]
-        );
-        assert_eq!(
-            found(
-                "src/cli/mod.rs",
-                "fn f() { todo!() }\n#[cfg(test)]\nmod t { fn g() { todo!(\"x\") } }"
-            )
-            .len(),
+            found("src/cli/mod.rs", "fn f() { todo!() }\n#[cfg(test)]\nmod t { fn g() { todo!(\"x\") } }").len(),
             2
         );
         assert_eq!(
             violations("src/cli/mod.rs", "#![allow(x)]\n\nuse std::fs;"),
             ["src/cli/mod.rs: does not open with //!"]
         );
-        assert_eq!(
-            violations("src/lib.rs", "#![deny(x)]\n//! Docs.\n"),
-            [""; 0]
-        );
-        assert_eq!(
-            violations("tests/a.rs", &"\n".repeat(1001)),
-            ["tests/a.rs: has 1001 lines, more than 1000"]
-        );
-        assert_eq!(
-            violations("README.md", &format!("a\n{}x", MACHINE_PATHS[0])).len(),
-            1
-        );
+        assert_eq!(violations("src/lib.rs", "#![deny(x)]\n//! Docs.\n"), [""; 0]);
+        assert_eq!(violations("tests/a.rs", &"\n".repeat(1001)), ["tests/a.rs: has 1001 lines, more than 1000"]);
+        assert_eq!(violations("README.md", &format!("a\n{}x", MACHINE_PATHS[0])).len(), 1);
     }
 
     #[test]
     fn literals_do_not_confuse_it() {
         let code = "const A: &str = r#\"\"quote\" unsafe\"#; const B: char = '\"'; fn f<'a>(x: &'a str) { g('\\'', b\"unsafe\") }\n\
                     /* unsafe /* nested */ unsafe */ const C: &str = \"\\\" unsafe\"; fn r(r: u8) {}\nfn h() { unsafe {} }";
-        assert_eq!(
-            found("src/wire/mod.rs", code),
-            ["src/wire/mod.rs:4: unsafe outside its islands"]
-        );
+        assert_eq!(found("src/wire/mod.rs", code), ["src/wire/mod.rs:4: unsafe outside its islands"]);
     }
 }

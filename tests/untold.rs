@@ -1,5 +1,7 @@
 //! Changes that nobody is told: a filtered request's. What comes after them must leave no receiver with a part.
 
+#![allow(clippy::unwrap_used, clippy::cast_possible_truncation, reason = "a test that cannot go on should stop")]
+
 mod stores;
 
 use hotspare::session::{Changes, CommitStatus};

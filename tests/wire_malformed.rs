@@ -1,9 +1,6 @@
 //! The wire against malformed input. Policy: whatever arrives ends in a typed error or in values within bounds; a panic,
 //! a hang, or memory out of proportion to what arrived is a defect here and never the peer's fault.
-#![expect(
-    unsafe_code,
-    reason = "an allocator that remembers the largest request"
-)]
+#![expect(unsafe_code, reason = "an allocator that remembers the largest request")]
 
 #[path = "golden/samples.rs"]
 mod samples;
@@ -32,10 +29,7 @@ fn truncated_frame_is_an_error_of_its_accessor() {
     for (name, bytes) in samples::frames() {
         let kind = decode(&bytes).unwrap().unwrap().kind;
         for len in 0..bytes.len() {
-            let frame = Frame {
-                kind,
-                bytes: Slice::copy_from(&bytes[..len]),
-            };
+            let frame = Frame { kind, bytes: Slice::copy_from(&bytes[..len]) };
             assert!(read(&frame).is_err(), "{name} cut to {len}");
         }
     }
@@ -70,17 +64,7 @@ fn flipped_bits_of_a_body_stay_within_bounds() {
 
 #[test]
 fn words_of_a_session_table_may_lie() {
-    let lies = [
-        0u32,
-        1,
-        2,
-        7,
-        8,
-        0x7fff_ffff,
-        0x8000_0000,
-        0xffff_fff0,
-        0xffff_ffff,
-    ];
+    let lies = [0u32, 1, 2, 7, 8, 0x7fff_ffff, 0x8000_0000, 0xffff_fff0, 0xffff_ffff];
     let (mut accepted, mut refused) = (0, 0);
     for (_, bytes) in samples::frames() {
         if bytes[5] != Kind::Session as u8 {
@@ -102,10 +86,7 @@ fn words_of_a_session_table_may_lie() {
         }
     }
     // Names, numbers and members may be anything; pointers, lengths and counters may not.
-    assert!(
-        accepted > 100 && refused > 100,
-        "{accepted} accepted, {refused} refused"
-    );
+    assert!(accepted > 100 && refused > 100, "{accepted} accepted, {refused} refused");
 }
 
 #[test]
@@ -125,11 +106,7 @@ fn contradicting_lengths_are_an_error() {
         (u32::MAX, 16, 0),
     ] {
         let bytes = header(5, frame_len, meta_len, payload_len);
-        assert_eq!(
-            decode(&bytes).unwrap_err(),
-            FrameError::Length,
-            "{frame_len} {meta_len} {payload_len}"
-        );
+        assert_eq!(decode(&bytes).unwrap_err(), FrameError::Length, "{frame_len} {meta_len} {payload_len}");
     }
 }
 
@@ -145,7 +122,7 @@ fn announced_length_allocates_nothing_beyond_the_cap() {
         });
         assert!(largest <= 64 << 10, "allocated {largest}");
     }
-    let within = (wire::FRAME_BYTES_MAX as u32).next_multiple_of(16);
+    let within = narrow(wire::FRAME_BYTES_MAX);
     let bytes = header(5, within, within - 32, 0);
     let largest = largest_allocation(|| {
         let mut decoder = authenticated();
@@ -184,24 +161,13 @@ fn parts_that_lie_are_an_error() {
         // Whole, and not the frame that was announced: no header, a part within a part, another length.
         (64, 0, &piece, FrameError::Magic),
     ] {
-        assert_eq!(
-            decode(&part(total, offset, piece)).unwrap_err(),
-            error,
-            "{total} {offset} {}",
-            piece.len()
-        );
+        assert_eq!(decode(&part(total, offset, piece)).unwrap_err(), error, "{total} {offset} {}", piece.len());
     }
     let inner = part(1024, 0, &piece);
-    assert_eq!(
-        decode(&part(inner.len() as u64, 0, &inner)).unwrap_err(),
-        FrameError::Part
-    );
+    assert_eq!(decode(&part(inner.len() as u64, 0, &inner)).unwrap_err(), FrameError::Part);
     let mut longer = samples::frames()[0].1.clone();
     longer.extend([0; 16]);
-    assert_eq!(
-        decode(&part(longer.len() as u64, 0, &longer)).unwrap_err(),
-        FrameError::Part
-    );
+    assert_eq!(decode(&part(longer.len() as u64, 0, &longer)).unwrap_err(), FrameError::Part);
 }
 
 #[test]
@@ -254,48 +220,24 @@ fn damaged_ping_is_an_error() {
     // The last 16 bytes are room for a MAC: whoever has a key checks it.
     for bit in 0..240 * 8 {
         let result = wire::decode_ping(&flipped(&good, bit));
-        let expected = if bit < 32 {
-            FrameError::Magic
-        } else {
-            FrameError::Checksum
-        };
+        let expected = if bit < 32 { FrameError::Magic } else { FrameError::Checksum };
         assert_eq!(result, Err(expected), "bit {bit}");
     }
     for len in 0..PING_LEN {
-        assert_eq!(
-            wire::decode_ping(&good[..len]),
-            Err(FrameError::Truncated),
-            "cut to {len}"
-        );
+        assert_eq!(wire::decode_ping(&good[..len]), Err(FrameError::Truncated), "cut to {len}");
     }
-    assert_eq!(
-        wire::decode_ping(&[good.as_slice(), &[0]].concat()),
-        Err(FrameError::Length)
-    );
+    assert_eq!(wire::decode_ping(&[good.as_slice(), &[0]].concat()), Err(FrameError::Length));
 }
 
 #[test]
 fn ping_with_fields_out_of_range_is_an_error() {
     // Version range, state, address family, lengths and text of name and route.
-    for (at, value) in [
-        (4, 9),
-        (6, 3),
-        (66, 5),
-        (72, 65),
-        (72, 255),
-        (80, 0xff),
-        (144, 33),
-        (152, 0xc0),
-    ] {
+    for (at, value) in [(4, 9), (6, 3), (66, 5), (72, 65), (72, 255), (80, 0xff), (144, 33), (152, 0xc0)] {
         let mut bytes = wire::encode_ping(&samples::ping());
         bytes[at] = value;
         let checksum = crc32fast::hash(&bytes[..236]);
         bytes[236..240].copy_from_slice(&checksum.to_le_bytes());
-        assert_eq!(
-            wire::decode_ping(&bytes),
-            Err(FrameError::Body),
-            "byte {at} = {value}"
-        );
+        assert_eq!(wire::decode_ping(&bytes), Err(FrameError::Body), "byte {at} = {value}");
     }
 }
 
@@ -308,15 +250,7 @@ fn read(frame: &Frame) -> Result<(), FrameError> {
         Kind::Ack => drop(frame.ack()?),
         Kind::Session => {
             let view = frame.session()?;
-            let _ = (
-                view.uid(),
-                view.flags(),
-                view.clock(),
-                view.top(),
-                view.exp(),
-                view.base(),
-                view.age_ms(),
-            );
+            let _ = (view.uid(), view.flags(), view.clock(), view.top(), view.exp(), view.base(), view.age_ms());
             assert!(view.context().len() + view.over().count() <= frame.bytes.len());
             for attr in view.attrs() {
                 assert!(!attr.key.is_empty());
@@ -366,17 +300,16 @@ fn part(total: u64, offset: u64, piece: &[u8]) -> Vec<u8> {
 fn frame(kind: u8, meta: &[u8], payload: &[u8]) -> Vec<u8> {
     let payload_at = HEADER_LEN + meta.len().next_multiple_of(16);
     let frame_len = (payload_at + payload.len()).next_multiple_of(16);
-    let mut bytes = header(
-        kind,
-        frame_len as u32,
-        meta.len() as u32,
-        payload.len() as u32,
-    );
+    let mut bytes = header(kind, narrow(frame_len), narrow(meta.len()), narrow(payload.len()));
     bytes.extend(meta);
     bytes.resize(payload_at, 0);
     bytes.extend(payload);
     bytes.resize(frame_len, 0);
     bytes
+}
+
+fn narrow(len: usize) -> u32 {
+    u32::try_from(len).expect("test frames are small")
 }
 
 fn header(kind: u8, frame_len: u32, meta_len: u32, payload_len: u32) -> Vec<u8> {

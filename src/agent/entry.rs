@@ -8,7 +8,7 @@
 //! - A key without anything in it does not exist, as in Redis: removing the last field ends the session.
 //! - A time to live is the session's idle time, counted from its last write. Reading a key is no access.
 //!   Other members wait longer before they expire a session (`idle_grace`); a reader here never sees one that is due.
-//! - Redis's keys stay for ever unless told otherwise; [`FOREVER`] stands for that.
+//! - Redis's keys stay for ever unless told otherwise, so a session made here never expires until told.
 
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
@@ -16,8 +16,11 @@ use std::time::Duration;
 use crate::id::Version;
 use crate::node::{Context, EndError, Request, Ticket};
 
-/// An idle time that nobody lives to see: a hundred years. Longer ones are this one.
-pub(crate) const FOREVER: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
+/// Keys that would live longer than this, a hundred years, live for ever.
+const FOREVER: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
+
+/// The idle time of a session that does not expire.
+const NEVER: Duration = Duration::MAX;
 
 /// The attribute that holds a session's one value.
 const VALUE: &[u8] = b"";
@@ -82,9 +85,9 @@ impl Entry {
         if self.kind == Kind::Value {
             return Err(WrongKind);
         }
-        self.begin_write(Kind::Fields);
         let fields: HashMap<_, _> = fields.collect();
         let new = fields.keys().filter(|name| !self.has_field(name)).count();
+        self.begin_write(Kind::Fields);
         for (name, value) in fields {
             self.request.set(name, value);
         }
@@ -105,11 +108,17 @@ impl Entry {
         Ok(names.len())
     }
 
-    /// The key expires after this time without a write.
+    /// The key expires after this time without a write; the count starts now, even if the time stays the same.
     pub(crate) fn expire_after(&mut self, time: Duration) {
-        self.request.set_max_idle(time.min(FOREVER));
-        // An equal idle time is no change; the count must start anew all the same.
-        self.request.touch();
+        self.request.set_max_idle(if time < FOREVER { time } else { NEVER });
+    }
+
+    /// The key does not expire.
+    pub(crate) fn persist(&mut self) {
+        // A new key starts so, see `begin_write`; to write it with every value would only cost.
+        if matches!(self.ttl(), Ttl::Left(_)) {
+            self.request.set_max_idle(NEVER);
+        }
     }
 
     /// Ends the session.
@@ -177,9 +186,9 @@ impl Entry {
         }
     }
 
-    /// Whether the field was there when the key was opened.
+    /// Whether the field is there. Looks through what was written before, so it is asked before writing.
     fn has_field(&self, name: &[u8]) -> bool {
-        self.kind == Kind::Fields && name != VALUE && self.request.version(name).is_some()
+        self.field(name).is_ok_and(|value| value.is_some())
     }
 
     /// Makes the session where there is none, and clears away what is not of this kind.
@@ -192,7 +201,7 @@ impl Entry {
         let stale: Vec<Vec<u8>> = attributes.filter(|(name, ..)| stale(name)).map(|(name, ..)| name.to_vec()).collect();
         stale.iter().for_each(|name| self.request.remove(name));
         if self.kind == Kind::Missing {
-            self.request.set_max_idle(FOREVER);
+            self.request.set_max_idle(NEVER);
         }
     }
 }

@@ -27,12 +27,13 @@
 //! ```
 //!
 //! One thread serves all clients and never waits for the other members: a reply that must wait is held in
-//! [`replies`], its connection goes on, and the ticket calls when copies exist.
+//! `replies`, its connection goes on, and the ticket calls when copies exist.
 
 mod command;
 mod connection;
 mod entry;
 mod exec;
+mod failure;
 mod glob;
 mod host;
 mod info;
@@ -153,7 +154,11 @@ impl fmt::Display for AgentError {
                     "{addr} is not a loopback address and redis clients are not authenticated; listen on loopback, or set insecure_plaintext"
                 )
             }
-            Self::Bind(addr, error) => write!(f, "cannot listen for redis clients on {addr}: {error}"),
+            Self::Bind(addr, error) => write!(
+                f,
+                "cannot listen for redis clients on {addr}: {error}. Remedies: another port (0 draws a free one), or an \
+                 address of this machine"
+            ),
             Self::Thread(error) => write!(f, "cannot start the agent's thread: {error}"),
         }
     }

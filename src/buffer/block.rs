@@ -41,11 +41,7 @@ struct VecBlock {
     vec: Vec<u8>,
 }
 
-static EMPTY: Block = Block {
-    refs: AtomicUsize::new(1),
-    capacity: 0,
-    origin: Origin::Empty,
-};
+static EMPTY: Block = Block { refs: AtomicUsize::new(1), capacity: 0, origin: Origin::Empty };
 
 const _: () = assert!(HEAD == 16);
 
@@ -82,11 +78,7 @@ impl Owner {
     /// A block that owns `vec`.
     pub(super) fn of_vec(vec: Vec<u8>) -> Self {
         let boxed = Box::new(VecBlock {
-            block: Block {
-                refs: AtomicUsize::new(1),
-                capacity: capacity_u32(vec.len()),
-                origin: Origin::Vec,
-            },
+            block: Block { refs: AtomicUsize::new(1), capacity: capacity_u32(vec.len()), origin: Origin::Vec },
             vec,
         });
         // SAFETY: `Box::into_raw` never returns null.
@@ -179,10 +171,7 @@ impl Drop for Owner {
 
 impl fmt::Debug for Owner {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Block")
-            .field("capacity", &self.capacity())
-            .field("origin", &self.block().origin)
-            .finish()
+        f.debug_struct("Block").field("capacity", &self.capacity()).field("origin", &self.block().origin).finish()
     }
 }
 
@@ -224,14 +213,8 @@ fn allocate(capacity: usize, origin: Origin, zero: bool) -> NonNull<Block> {
     let allocate = if zero { alloc_zeroed } else { alloc };
     // SAFETY: the layout is never of size zero: it holds the head.
     let raw = unsafe { allocate(layout) };
-    let Some(block) = NonNull::new(raw.cast::<Block>()) else {
-        handle_alloc_error(layout)
-    };
-    let head = Block {
-        refs: AtomicUsize::new(1),
-        capacity,
-        origin,
-    };
+    let Some(block) = NonNull::new(raw.cast::<Block>()) else { handle_alloc_error(layout) };
+    let head = Block { refs: AtomicUsize::new(1), capacity, origin };
     // SAFETY: the allocation is aligned for a head and at least as large.
     unsafe { block.write(head) };
     block

@@ -75,15 +75,7 @@ impl Buf {
         let spare = self.capacity() - self.len;
         // SAFETY: the range ends at the end of the block; blocks for buffers are initialised when allocated, and
         // this buffer alone covers everything from `start` on.
-        unsafe {
-            std::slice::from_raw_parts_mut(
-                self.owner
-                    .data()
-                    .as_ptr()
-                    .wrapping_add(self.start + self.len),
-                spare,
-            )
-        }
+        unsafe { std::slice::from_raw_parts_mut(self.owner.data().as_ptr().wrapping_add(self.start + self.len), spare) }
     }
 
     /// Counts the first `n` spare bytes as filled.
@@ -92,10 +84,7 @@ impl Buf {
     ///
     /// When there are fewer.
     pub fn advance(&mut self, n: usize) {
-        assert!(
-            n <= self.capacity() - self.len,
-            "advanced past the end of a buffer"
-        );
+        assert!(n <= self.capacity() - self.len, "advanced past the end of a buffer");
         self.len += n;
     }
 
@@ -152,12 +141,7 @@ impl Buf {
     /// The filled bytes.
     pub fn as_mut_bytes(&mut self) -> &mut [u8] {
         // SAFETY: as for `spare`; this buffer alone covers the range.
-        unsafe {
-            std::slice::from_raw_parts_mut(
-                self.owner.data().as_ptr().wrapping_add(self.start),
-                self.len,
-            )
-        }
+        unsafe { std::slice::from_raw_parts_mut(self.owner.data().as_ptr().wrapping_add(self.start), self.len) }
     }
 
     /// Bytes filled.
@@ -182,12 +166,7 @@ impl Buf {
     #[must_use]
     pub fn as_bytes(&self) -> &[u8] {
         // SAFETY: as for `spare`; while `self` is borrowed nobody writes the range.
-        unsafe {
-            std::slice::from_raw_parts(
-                self.owner.data().as_ptr().wrapping_add(self.start),
-                self.len,
-            )
-        }
+        unsafe { std::slice::from_raw_parts(self.owner.data().as_ptr().wrapping_add(self.start), self.len) }
     }
 
     /// Ends writing: the filled bytes as a shared slice; the memory returns to the pool with the last reference.
@@ -200,11 +179,7 @@ impl Buf {
     }
 
     fn over(owner: Owner) -> Self {
-        Self {
-            owner,
-            start: 0,
-            len: 0,
-        }
+        Self { owner, start: 0, len: 0 }
     }
 }
 
@@ -216,9 +191,6 @@ impl Default for Buf {
 
 impl fmt::Debug for Buf {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Buf")
-            .field("len", &self.len)
-            .field("capacity", &self.capacity())
-            .finish()
+        f.debug_struct("Buf").field("len", &self.len).field("capacity", &self.capacity()).finish()
     }
 }

@@ -10,10 +10,7 @@
 //!
 //! This module knows nothing of frames. It is one of the few places with `unsafe`, all of it about
 //! those three facts.
-#![expect(
-    unsafe_code,
-    reason = "reference counting and disjoint views of one allocation"
-)]
+#![expect(unsafe_code, reason = "reference counting and disjoint views of one allocation")]
 
 mod block;
 mod buf;

@@ -26,14 +26,9 @@ static POOL: LazyLock<Pool> = LazyLock::new(Pool::new);
 
 /// The smallest class whose blocks hold `capacity` bytes; `None` when none does.
 pub(super) fn class_of(capacity: usize) -> Option<u8> {
-    let size = capacity
-        .checked_add(HEAD)?
-        .next_power_of_two()
-        .max(SIZE_MIN);
+    let size = capacity.checked_add(HEAD)?.next_power_of_two().max(SIZE_MIN);
     let class = size.trailing_zeros() - SIZE_MIN.trailing_zeros();
-    u8::try_from(class)
-        .ok()
-        .filter(|class| usize::from(*class) < CLASSES)
+    u8::try_from(class).ok().filter(|class| usize::from(*class) < CLASSES)
 }
 
 /// Bytes that a block of the class holds.
@@ -59,9 +54,7 @@ struct Pool {
 impl Pool {
     fn new() -> Self {
         let room = |class: usize| (RETAINED_PER_CLASS / (SIZE_MIN << class)).min(BLOCKS_MAX);
-        Self {
-            classes: std::array::from_fn(|class| ArrayQueue::new(room(class))),
-        }
+        Self { classes: std::array::from_fn(|class| ArrayQueue::new(room(class))) }
     }
 
     fn give(&self, class: u8, idle: Idle) {

@@ -25,11 +25,7 @@ impl Slice {
     /// No bytes; allocates nothing.
     #[must_use]
     pub fn empty() -> Self {
-        Self {
-            owner: Owner::empty(),
-            start: 0,
-            len: 0,
-        }
+        Self { owner: Owner::empty(), start: 0, len: 0 }
     }
 
     /// Copies `bytes` into an allocation of its own, exactly sized.
@@ -73,11 +69,7 @@ impl Slice {
         if range.is_empty() {
             return Self::empty();
         }
-        Self::within(
-            self.owner.clone(),
-            self.start as usize + range.start,
-            range.len(),
-        )
+        Self::within(self.owner.clone(), self.start as usize + range.start, range.len())
     }
 
     /// The bytes.
@@ -86,10 +78,7 @@ impl Slice {
         // SAFETY: by construction the range lies within the block; its bytes were initialised before the slice was
         // made, and no buffer covers them any more.
         unsafe {
-            std::slice::from_raw_parts(
-                self.owner.data().as_ptr().wrapping_add(self.start as usize),
-                self.len as usize,
-            )
+            std::slice::from_raw_parts(self.owner.data().as_ptr().wrapping_add(self.start as usize), self.len as usize)
         }
     }
 
@@ -103,11 +92,7 @@ impl Slice {
     pub(super) fn within(owner: Owner, start: usize, len: usize) -> Self {
         debug_assert!(start + len <= owner.capacity());
         let narrow = |n: usize| u32::try_from(n).expect("a block is smaller than 4 GiB");
-        Self {
-            owner,
-            start: narrow(start),
-            len: narrow(len),
-        }
+        Self { owner, start: narrow(start), len: narrow(len) }
     }
 
     fn whole(owner: Owner) -> Self {

@@ -66,14 +66,7 @@ fn check(layers: Layers, out: &Output) -> Result<(), Failure> {
             out.line("OK");
         }
     }
-    if ok {
-        Ok(())
-    } else {
-        Err(Failure {
-            exit: Exit::Usage,
-            lines: Vec::new(),
-        })
-    }
+    if ok { Ok(()) } else { Err(Failure { exit: Exit::Usage, lines: Vec::new() }) }
 }
 
 fn problem_json(problem: &Problem) -> Value {
@@ -90,13 +83,7 @@ fn dump(settings: &Settings, out: &Output) -> Result<(), Failure> {
     if out.is_json() {
         let rows: Vec<_> = loaded
             .entries()
-            .map(|(key, origin)| {
-                vec![
-                    json!(key.path),
-                    json!(key.get(&loaded.config)),
-                    json!(origin.to_string()),
-                ]
-            })
+            .map(|(key, origin)| vec![json!(key.path), json!(key.get(&loaded.config)), json!(origin.to_string())])
             .collect();
         out.table(&["key", "value", "origin"], &rows);
     } else {
@@ -108,15 +95,9 @@ fn dump(settings: &Settings, out: &Output) -> Result<(), Failure> {
 fn keys(out: &Output) {
     let defaults = Config::default();
     let row = |key: &'static crate::config::Key| {
-        [
-            key.path.to_owned(),
-            format!("--{}", key.flag()),
-            key.env(),
-            key.get(&defaults),
-            key.doc.to_owned(),
-        ]
-        .map(Value::from)
-        .to_vec()
+        [key.path.to_owned(), format!("--{}", key.flag()), key.env(), key.get(&defaults), key.doc.to_owned()]
+            .map(Value::from)
+            .to_vec()
     };
     let rows: Vec<_> = KEYS.iter().map(row).collect();
     out.table(&["key", "flag", "variable", "default", "meaning"], &rows);

@@ -30,9 +30,7 @@ impl Settings {
     /// # Errors
     /// All problems at once.
     pub(super) fn load(&self) -> Result<Loaded, Failure> {
-        self.layers()
-            .load()
-            .map_err(|problems| Failure::new(Exit::Usage, problems))
+        self.layers().load().map_err(|problems| Failure::new(Exit::Usage, problems))
     }
 
     /// The same; warnings go to standard error.
@@ -46,11 +44,7 @@ impl Settings {
 
     fn layers(&self) -> Layers {
         let mut layers = Layers::new();
-        let from_env = || {
-            std::env::var_os(CONFIG_VARIABLE)
-                .filter(|path| !path.is_empty())
-                .map(PathBuf::from)
-        };
+        let from_env = || std::env::var_os(CONFIG_VARIABLE).filter(|path| !path.is_empty()).map(PathBuf::from);
         if let Some(path) = self.file.clone().or_else(from_env) {
             layers = layers.file(&path);
         }
@@ -75,9 +69,7 @@ impl clap::Args for Settings {
             .help("what is not set comes from here")
             .long_help("what is not set comes from here [default: lan] [env: HOTSPARE_PRESET]");
         let defaults = Config::default();
-        command
-            .args([file, preset])
-            .args(KEYS.iter().map(|key| argument(key, &defaults)))
+        command.args([file, preset]).args(KEYS.iter().map(|key| argument(key, &defaults)))
     }
 
     fn augment_args_for_update(command: clap::Command) -> clap::Command {
@@ -105,16 +97,9 @@ fn argument(key: &'static Key, defaults: &Config) -> Arg {
         .allow_negative_numbers(true)
         .help_heading(format!("Settings of [{}]", key.section()))
         .help(key.doc)
-        .long_help(format!(
-            "{} [default: {default}] [env: {}]",
-            key.doc,
-            key.env()
-        ));
+        .long_help(format!("{} [default: {default}] [env: {}]", key.doc, key.env()));
     if key.shape == Shape::Switch {
-        argument
-            .num_args(0..=1)
-            .require_equals(true)
-            .default_missing_value("true")
+        argument.num_args(0..=1).require_equals(true).default_missing_value("true")
     } else {
         argument
     }
@@ -123,14 +108,9 @@ fn argument(key: &'static Key, defaults: &Config) -> Arg {
 impl FromArgMatches for Settings {
     fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
         let text = |id: &str| matches.get_one::<String>(id).cloned();
-        let settings = KEYS
-            .iter()
-            .filter_map(|key| Some((key.flag(), text(key.path)?)));
+        let settings = KEYS.iter().filter_map(|key| Some((key.flag(), text(key.path)?)));
         let preset = text("preset").map(|text| ("preset".to_owned(), text));
-        Ok(Self {
-            file: matches.get_one("config").cloned(),
-            given: preset.into_iter().chain(settings).collect(),
-        })
+        Ok(Self { file: matches.get_one("config").cloned(), given: preset.into_iter().chain(settings).collect() })
     }
 
     fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
@@ -149,17 +129,9 @@ pub(super) fn parse(mut arguments: Vec<OsString>) -> Result<Option<Cli>, Failure
         let error = match Cli::try_parse_from(&arguments) {
             Ok(cli) if mistakes.is_empty() => return Ok(Some(cli)),
             Ok(cli) => {
-                let problems = cli
-                    .command
-                    .settings()
-                    .map(|settings| settings.layers().load());
+                let problems = cli.command.settings().map(|settings| settings.layers().load());
                 if let Some(Err(problems)) = problems {
-                    mistakes.extend(
-                        problems
-                            .iter()
-                            .filter(|problem| problem.is_error())
-                            .map(Problem::to_string),
-                    );
+                    mistakes.extend(problems.iter().filter(|problem| problem.is_error()).map(Problem::to_string));
                 }
                 return Err(Failure::new(Exit::Usage, mistakes));
             }
@@ -172,10 +144,7 @@ pub(super) fn parse(mut arguments: Vec<OsString>) -> Result<Option<Cli>, Failure
             }
             ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
                 eprint!("{}", error.render());
-                return Err(Failure {
-                    exit: Exit::Usage,
-                    lines: Vec::new(),
-                });
+                return Err(Failure { exit: Exit::Usage, lines: Vec::new() });
             }
             _ => mistakes.push(in_one_line(&error)),
         }
@@ -197,21 +166,10 @@ fn blamed(error: &clap::Error, arguments: &[OsString]) -> Option<Range<usize>> {
         return None;
     };
     // A known flag is called by its usage: `--for <DURATION>`.
-    let name = if has_value {
-        name.split_whitespace().next()?
-    } else {
-        name
-    };
-    let text = |at: usize| {
-        arguments
-            .get(at)
-            .map_or(Cow::Borrowed(""), |argument| argument.to_string_lossy())
-    };
-    let at = (1..arguments.len()).find(|at| {
-        text(*at)
-            .strip_prefix(name)
-            .is_some_and(|rest| rest.is_empty() || rest.starts_with('='))
-    })?;
+    let name = if has_value { name.split_whitespace().next()? } else { name };
+    let text = |at: usize| arguments.get(at).map_or(Cow::Borrowed(""), |argument| argument.to_string_lossy());
+    let at = (1..arguments.len())
+        .find(|at| text(*at).strip_prefix(name).is_some_and(|rest| rest.is_empty() || rest.starts_with('=')))?;
     let next = text(at + 1);
     let is_command = Cli::command().find_subcommand(&*next).is_some();
     let takes_next = name.starts_with('-')
@@ -225,9 +183,7 @@ fn blamed(error: &clap::Error, arguments: &[OsString]) -> Option<Range<usize>> {
 fn in_one_line(error: &clap::Error) -> String {
     let text = error.render().to_string();
     let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
-    let said = lines.take_while(|line| {
-        !line.starts_with("Usage:") && !line.starts_with("For more information")
-    });
+    let said = lines.take_while(|line| !line.starts_with("Usage:") && !line.starts_with("For more information"));
     let line = said.collect::<Vec<_>>().join("; ");
     line.strip_prefix("error: ").unwrap_or(&line).to_owned()
 }
@@ -241,9 +197,7 @@ mod tests {
 
     fn mistakes(arguments: &[&str]) -> Vec<String> {
         let arguments = std::iter::once("hotspare").chain(arguments.iter().copied());
-        let failure = parse(arguments.map(OsString::from).collect())
-            .map(|_| ())
-            .unwrap_err();
+        let failure = parse(arguments.map(OsString::from).collect()).map(|_| ()).unwrap_err();
         assert_eq!(failure.exit, Exit::Usage);
         failure.lines
     }
@@ -258,9 +212,7 @@ mod tests {
         for key in KEYS {
             let value = key.get(&Config::loopback());
             let argument = format!("--{}={value}", key.flag());
-            let cli = parse(["hotspare", "node", &argument].map(OsString::from).to_vec())
-                .unwrap()
-                .unwrap();
+            let cli = parse(["hotspare", "node", &argument].map(OsString::from).to_vec()).unwrap().unwrap();
             assert_eq!(cli.command.settings().unwrap().given, [(key.flag(), value)]);
         }
     }
@@ -280,43 +232,19 @@ mod tests {
             "0",
             "--ttl",
         ]);
-        for expected in [
-            "'--jsn'",
-            "'--frequncy'",
-            "'soon'",
-            "'--multicats'",
-            "'extra'",
-            "'--ttl'",
-            "workers is 0",
-        ] {
-            assert_eq!(
-                found.iter().filter(|line| line.contains(expected)).count(),
-                1,
-                "{expected}: {found:#?}"
-            );
+        for expected in ["'--jsn'", "'--frequncy'", "'soon'", "'--multicats'", "'extra'", "'--ttl'", "workers is 0"] {
+            assert_eq!(found.iter().filter(|line| line.contains(expected)).count(), 1, "{expected}: {found:#?}");
         }
         assert_eq!(found.len(), 7, "{found:#?}");
     }
 
     #[test]
     fn wrong_values_of_settings_reach_the_layers_as_text() {
-        let arguments = [
-            "hotspare",
-            "node",
-            "--port",
-            "-1",
-            "--mode",
-            "poled",
-            "--insecure-plaintext",
-            "--bind=10.0.0.1",
-        ];
-        let cli = parse(arguments.map(OsString::from).to_vec())
-            .unwrap()
-            .unwrap();
+        let arguments =
+            ["hotspare", "node", "--port", "-1", "--mode", "poled", "--insecure-plaintext", "--bind=10.0.0.1"];
+        let cli = parse(arguments.map(OsString::from).to_vec()).unwrap().unwrap();
         let failure = cli.command.settings().unwrap().load().unwrap_err();
         assert_eq!(failure.lines.len(), 2, "{:#?}", failure.lines);
-        assert!(
-            failure.lines[0].starts_with("--port: ") && failure.lines[1].starts_with("--mode: ")
-        );
+        assert!(failure.lines[0].starts_with("--port: ") && failure.lines[1].starts_with("--mode: "));
     }
 }

@@ -2,10 +2,7 @@
 //!
 //! A library must not install a logger; its command may.
 
-#![expect(
-    clippy::disallowed_methods,
-    reason = "a line of the log carries the time since the start"
-)]
+#![expect(clippy::disallowed_methods, reason = "a line of the log carries the time since the start")]
 
 use std::io::{self, Write as _};
 use std::sync::OnceLock;
@@ -15,18 +12,10 @@ use log::{LevelFilter, Log, Metadata, Record};
 
 /// Sends the log to standard error; `chatty` commands show `info` unasked.
 pub(super) fn install(chatty: bool) {
-    let unasked = if chatty {
-        LevelFilter::Info
-    } else {
-        LevelFilter::Warn
-    };
+    let unasked = if chatty { LevelFilter::Info } else { LevelFilter::Warn };
     let asked = std::env::var(VARIABLE).ok();
-    let level: Option<LevelFilter> = asked
-        .as_deref()
-        .map_or(Some(unasked), |word| word.parse().ok());
-    let logger = LOGGER.get_or_init(|| Stderr {
-        start: Instant::now(),
-    });
+    let level: Option<LevelFilter> = asked.as_deref().map_or(Some(unasked), |word| word.parse().ok());
+    let logger = LOGGER.get_or_init(|| Stderr { start: Instant::now() });
     if log::set_logger(logger).is_ok() {
         log::set_max_level(level.unwrap_or(unasked));
     }
@@ -49,12 +38,7 @@ impl Log for Stderr {
             let level = record.level().as_str().to_ascii_lowercase();
             let at = self.start.elapsed();
             // One write for each line, so that lines of several threads do not mix.
-            let line = format!(
-                "{:>4}.{:03} {level:<5} {}\n",
-                at.as_secs(),
-                at.subsec_millis(),
-                record.args()
-            );
+            let line = format!("{:>4}.{:03} {level:<5} {}\n", at.as_secs(), at.subsec_millis(), record.args());
             let _ = io::stderr().lock().write_all(line.as_bytes());
         }
     }

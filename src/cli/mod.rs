@@ -88,10 +88,7 @@ impl Cli {
             Command::Member(args) => demo::member::run(&args),
             Command::Ping(args) => ping::run(&args, &out),
             Command::Config(command) => config::run(command, &out),
-            Command::Bench(mut args) => {
-                args.json |= self.json;
-                bench::run(&args).map_err(Failure::from)
-            }
+            Command::Bench(args) => bench::run(&args, &out),
             #[cfg(feature = "sim")]
             Command::Sim(args) => sim::run(&args, &out),
             Command::BenchProcess(args) => bench::run_process(&args).map_err(Failure::from),

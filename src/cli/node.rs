@@ -84,9 +84,7 @@ pub(super) fn ready_fields(node: &Node) -> Vec<(&'static str, Value)> {
 
 /// The name and the fields of an event; `None` for what the first line has said.
 pub(super) fn described(event: &Event) -> Option<(&'static str, Vec<(&'static str, Value)>)> {
-    let member = |id: &crate::id::MemberId, name: &str| {
-        vec![("id", json!(id.to_string())), ("name", json!(name))]
-    };
+    let member = |id: &crate::id::MemberId, name: &str| vec![("id", json!(id.to_string())), ("name", json!(name))];
     let viewed = |id, name, view: &crate::id::ViewId| {
         let mut fields = member(id, name);
         fields.push(("view", json!(view.0)));

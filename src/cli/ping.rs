@@ -4,10 +4,7 @@
 //! random group of its own, which no node listens to; `--probe` sends one to the group itself, in the name of
 //! no cluster, which nodes count as foreign and ignore. What is kept of the pings heard is bounded.
 
-#![expect(
-    clippy::disallowed_methods,
-    reason = "it measures the time between pings"
-)]
+#![expect(clippy::disallowed_methods, reason = "it measures the time between pings")]
 
 use std::collections::BTreeMap;
 use std::io;
@@ -41,41 +38,25 @@ pub(super) struct PingArgs {
 pub(super) fn run(args: &PingArgs, out: &Output) -> Result<(), Failure> {
     let config = args.settings.load_and_warn()?.config;
     let path = Route::of(&config)?;
-    let socket = path
-        .join(config.multicast)
-        .map_err(|why| path.explain_join(config.multicast, &why))?;
+    let socket = path.join(config.multicast).map_err(|why| path.explain_join(config.multicast, &why))?;
     let mut heard = Heard::default();
     if args.probe {
         let probe = Probe::new(&config);
-        socket
-            .send_to(&probe.bytes, config.multicast)
-            .map_err(|why| path.explain_send(config.multicast, &why))?;
+        socket.send_to(&probe.bytes, config.multicast).map_err(|why| path.explain_send(config.multicast, &why))?;
         heard.probe = Some(probe.id);
     }
 
     let spinner = progress::spinner(out);
-    spinner.set_message(format!(
-        "listening to {} on {}",
-        config.multicast, path.interface
-    ));
+    spinner.set_message(format!("listening to {} on {}", config.multicast, path.interface));
     let start = Instant::now();
     let result = listen(&socket, start, args.duration, &mut heard);
     spinner.finish_and_clear();
-    result.map_err(|why| {
-        Failure::new(
-            Exit::Start,
-            [format!("cannot receive from {}: {why}", config.multicast)],
-        )
-    })?;
+    result.map_err(|why| Failure::new(Exit::Start, [format!("cannot receive from {}: {why}", config.multicast)]))?;
 
     let tag = cluster_tag(&config.cluster);
     heard.print(tag, out);
     heard.remark();
-    if heard
-        .members
-        .values()
-        .any(|member| member.ping.cluster == tag)
-    {
+    if heard.members.values().any(|member| member.ping.cluster == tag) {
         return Ok(());
     }
     let mut lines = vec![format!(
@@ -83,10 +64,7 @@ pub(super) fn run(args: &PingArgs, out: &Output) -> Result<(), Failure> {
         config.cluster, config.multicast, path.interface, args.duration
     )];
     if heard.probe.is_some() && !heard.probe_came_back {
-        lines.push(format!(
-            "the probe did not come back from {}",
-            config.multicast
-        ));
+        lines.push(format!("the probe did not come back from {}", config.multicast));
     }
     match path.self_test(&config) {
         Ok(()) => lines.push(
@@ -100,18 +78,10 @@ pub(super) fn run(args: &PingArgs, out: &Output) -> Result<(), Failure> {
 }
 
 /// Receives until the time is over.
-fn listen(
-    socket: &UdpSocket,
-    start: Instant,
-    duration: Duration,
-    heard: &mut Heard,
-) -> io::Result<()> {
+fn listen(socket: &UdpSocket, start: Instant, duration: Duration, heard: &mut Heard) -> io::Result<()> {
     // One byte more than any ping, so that a longer datagram is not taken for one.
     let mut buffer = [0; PING_LEN + 1];
-    while let Some(left) = duration
-        .checked_sub(start.elapsed())
-        .filter(|left| !left.is_zero())
-    {
+    while let Some(left) = duration.checked_sub(start.elapsed()).filter(|left| !left.is_zero()) {
         socket.set_read_timeout(Some(left))?;
         match socket.recv_from(&mut buffer) {
             Ok((len, from)) => heard.note(&buffer[..len], from, start.elapsed()),
@@ -160,16 +130,7 @@ impl Heard {
             member.from = from;
             member.ping = ping;
         } else if self.members.len() < MEMBERS_MAX {
-            self.members.insert(
-                ping.member,
-                Member {
-                    ping,
-                    from,
-                    pings: 1,
-                    first: at,
-                    last: at,
-                },
-            );
+            self.members.insert(ping.member, Member { ping, from, pings: 1, first: at, last: at });
         } else {
             self.beyond += 1;
         }
@@ -178,23 +139,14 @@ impl Heard {
     /// Members of the cluster first, then by name.
     fn print(&self, tag: u64, out: &Output) {
         let mut members: Vec<&Member> = self.members.values().collect();
-        members.sort_by_key(|member| {
-            (
-                member.ping.cluster != tag,
-                &member.ping.name,
-                member.ping.member,
-            )
-        });
+        members.sort_by_key(|member| (member.ping.cluster != tag, &member.ping.name, member.ping.member));
         let rows: Vec<Vec<Value>> = members.iter().map(|member| member.row(tag)).collect();
         out.table(&HEADINGS, &rows);
     }
 
     fn remark(&self) {
         if let Some(from) = self.bad_from {
-            log::warn!(
-                "{} datagrams were no pings, the last one from {from}",
-                self.bad
-            );
+            log::warn!("{} datagrams were no pings, the last one from {from}", self.bad);
         }
         if self.beyond > 0 {
             log::warn!("{} pings of further members were not counted", self.beyond);
@@ -205,12 +157,7 @@ impl Heard {
         for member in self.members.values() {
             // Something between rewrites addresses, or the member advertises one that others cannot reach.
             if member.ping.addr.ip() != member.from.ip() {
-                log::warn!(
-                    "{} pings from {} and advertises {}",
-                    member.ping.name,
-                    member.from,
-                    member.ping.addr
-                );
+                log::warn!("{} pings from {} and advertises {}", member.ping.name, member.from, member.ping.addr);
             }
         }
     }
@@ -220,9 +167,7 @@ impl Member {
     fn row(&self, tag: u64) -> Vec<Value> {
         let ping = &self.ping;
         let whole_ms = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
-        let interval = (self.last - self.first)
-            .checked_div(self.pings - 1)
-            .map(whole_ms);
+        let interval = (self.last - self.first).checked_div(self.pings - 1).map(whole_ms);
         vec![
             json!(ping.name),
             json!(ping.member.to_string()),
@@ -248,16 +193,10 @@ impl Route {
             (Some(interface), _) => interface,
             (None, IpAddr::V4(bind)) => bind,
             (None, IpAddr::V6(_)) => {
-                return Err(Failure::new(
-                    Exit::Usage,
-                    ["membership.interface must be named"],
-                ));
+                return Err(Failure::new(Exit::Usage, ["membership.interface must be named"]));
             }
         };
-        Ok(Self {
-            interface,
-            ttl: config.multicast_ttl,
-        })
+        Ok(Self { interface, ttl: config.multicast_ttl })
     }
 
     /// A socket that hears this group and port on this interface and nothing else.
@@ -280,22 +219,14 @@ impl Route {
         let [.., a, b] = probe.id.0.to_le_bytes();
         // Port 0 cannot be agreed on; any port will do, as the group is ours alone.
         let group = SocketAddrV4::new(Ipv4Addr::new(239, 255, a, b), config.multicast.port());
-        let socket = self
-            .join(group)
-            .map_err(|why| self.explain_join(group, &why))?;
-        socket
-            .send_to(&probe.bytes, group)
-            .map_err(|why| self.explain_send(group, &why))?;
-        let mut heard = Heard {
-            probe: Some(probe.id),
-            ..Heard::default()
-        };
+        let socket = self.join(group).map_err(|why| self.explain_join(group, &why))?;
+        socket.send_to(&probe.bytes, group).map_err(|why| self.explain_send(group, &why))?;
+        let mut heard = Heard { probe: Some(probe.id), ..Heard::default() };
         let start = Instant::now();
         while !heard.probe_came_back && start.elapsed() < SELF_TEST {
             let until = SELF_TEST.min(start.elapsed() + Duration::from_millis(50));
-            listen(&socket, start, until, &mut heard).map_err(|why| {
-                Failure::new(Exit::Start, [format!("cannot receive from {group}: {why}")])
-            })?;
+            listen(&socket, start, until, &mut heard)
+                .map_err(|why| Failure::new(Exit::Start, [format!("cannot receive from {group}: {why}")]))?;
         }
         if heard.probe_came_back {
             return Ok(());
@@ -314,9 +245,7 @@ impl Route {
         let interface = self.interface;
         let line = match why.raw_os_error() {
             Some(libc::ENODEV | libc::EADDRNOTAVAIL) => {
-                format!(
-                    "no interface has the address {interface}: `ip -brief address show` lists them"
-                )
+                format!("no interface has the address {interface}: `ip -brief address show` lists them")
             }
             Some(libc::ENOBUFS) => {
                 format!(
@@ -325,10 +254,7 @@ impl Route {
                 )
             }
             Some(libc::EADDRINUSE) => {
-                format!(
-                    "{group} is taken by a process that does not share it (`ss -ulpn sport = :{}`)",
-                    group.port()
-                )
+                format!("{group} is taken by a process that does not share it (`ss -ulpn sport = :{}`)", group.port())
             }
             _ => format!("cannot join {group} on {interface}: {why}"),
         };
@@ -378,22 +304,10 @@ impl Probe {
 }
 
 fn is_timeout(why: &io::Error) -> bool {
-    matches!(
-        why.kind(),
-        io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut | io::ErrorKind::Interrupted
-    )
+    matches!(why.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut | io::ErrorKind::Interrupted)
 }
 
-const HEADINGS: [&str; 8] = [
-    "name",
-    "id",
-    "address",
-    "cluster",
-    "state",
-    "uptime_s",
-    "pings",
-    "interval_ms",
-];
+const HEADINGS: [&str; 8] = ["name", "id", "address", "cluster", "state", "uptime_s", "pings", "interval_ms"];
 
 /// More than a cluster has; a flood of made-up members must not fill the memory.
 const MEMBERS_MAX: usize = 1024;
@@ -406,21 +320,13 @@ mod tests {
     use super::*;
 
     fn route() -> Route {
-        Route {
-            interface: Ipv4Addr::LOCALHOST,
-            ttl: 0,
-        }
+        Route { interface: Ipv4Addr::LOCALHOST, ttl: 0 }
     }
 
     fn ping(member: u64, cluster: &str) -> Ping {
         let bytes = Probe::new(&Config::loopback()).bytes;
         let ping = decode_ping(&bytes).unwrap();
-        Ping {
-            member: MemberId(member),
-            cluster: cluster_tag(cluster),
-            name: format!("n{member}"),
-            ..ping
-        }
+        Ping { member: MemberId(member), cluster: cluster_tag(cluster), name: format!("n{member}"), ..ping }
     }
 
     const FROM: SocketAddr = SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::LOCALHOST, 9));
@@ -433,41 +339,24 @@ mod tests {
     #[test]
     fn an_address_that_is_no_interfaces_is_named() {
         // TEST-NET-1: no machine has it.
-        let route = Route {
-            interface: Ipv4Addr::new(192, 0, 2, 1),
-            ttl: 0,
-        };
+        let route = Route { interface: Ipv4Addr::new(192, 0, 2, 1), ttl: 0 };
         let group = Config::loopback().multicast;
         let why = route.join(group).unwrap_err();
         let failure = route.explain_join(group, &why);
-        assert!(
-            failure.lines[0].starts_with("no interface has the address 192.0.2.1"),
-            "{:?}",
-            failure.lines
-        );
+        assert!(failure.lines[0].starts_with("no interface has the address 192.0.2.1"), "{:?}", failure.lines);
     }
 
     #[test]
     fn pings_are_counted_by_member_and_their_interval_is_measured() {
         let mut heard = Heard::default();
         for (member, at) in [(2, 0), (1, 10), (2, 200), (2, 400)] {
-            heard.note(
-                &encode_ping(&ping(member, "shop")),
-                FROM,
-                Duration::from_millis(at),
-            );
+            heard.note(&encode_ping(&ping(member, "shop")), FROM, Duration::from_millis(at));
         }
         heard.note(b"hello", FROM, Duration::ZERO);
         let row = heard.members[&MemberId(2)].row(cluster_tag("shop"));
-        assert_eq!(
-            (&row[3], &row[6], &row[7]),
-            (&json!("same"), &json!(3), &json!(200))
-        );
+        assert_eq!((&row[3], &row[6], &row[7]), (&json!("same"), &json!(3), &json!(200)));
         let row = heard.members[&MemberId(1)].row(cluster_tag("other"));
-        assert_eq!(
-            (&row[3], &row[6], &row[7]),
-            (&json!("other"), &json!(1), &Value::Null)
-        );
+        assert_eq!((&row[3], &row[6], &row[7]), (&json!("other"), &json!(1), &Value::Null));
         assert_eq!((heard.bad, heard.bad_from), (1, Some(FROM)));
     }
 

@@ -9,11 +9,7 @@ use super::output::Output;
 /// A bar of `steps` steps, hidden unless standard error is a terminal and JSON was not asked for.
 #[must_use]
 pub fn bar(out: &Output, steps: u64) -> ProgressBar {
-    styled(
-        out,
-        ProgressBar::new(steps),
-        "{bar:32} {pos}/{len} {wide_msg}",
-    )
+    styled(out, ProgressBar::new(steps), "{bar:32} {pos}/{len} {wide_msg}")
 }
 
 /// A sign of life for work of unknown length, hidden like [`bar`].

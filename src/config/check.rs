@@ -34,19 +34,11 @@ pub struct Problem {
 
 impl Problem {
     pub(super) fn error(message: String, keys: &[&'static str]) -> Self {
-        Self {
-            severity: Severity::Error,
-            keys: keys.to_vec(),
-            origins: Vec::new(),
-            message,
-        }
+        Self { severity: Severity::Error, keys: keys.to_vec(), origins: Vec::new(), message }
     }
 
     pub(super) fn warning(message: String, keys: &[&'static str]) -> Self {
-        Self {
-            severity: Severity::Warning,
-            ..Self::error(message, keys)
-        }
+        Self { severity: Severity::Warning, ..Self::error(message, keys) }
     }
 
     pub(super) fn unreadable(path: &'static str, why: &str) -> Self {
@@ -86,25 +78,14 @@ impl Config {
     /// # Errors
     /// All errors, each naming the settings in conflict; see [`Config::warnings`] for the rest.
     pub fn check(&self) -> Result<(), Vec<Problem>> {
-        let errors: Vec<_> = self
-            .problems()
-            .into_iter()
-            .filter(Problem::is_error)
-            .collect();
-        if errors.is_empty() {
-            Ok(())
-        } else {
-            Err(errors)
-        }
+        let errors: Vec<_> = self.problems().into_iter().filter(Problem::is_error).collect();
+        if errors.is_empty() { Ok(()) } else { Err(errors) }
     }
 
     /// What is allowed and probably not meant.
     #[must_use]
     pub fn warnings(&self) -> Vec<Problem> {
-        self.problems()
-            .into_iter()
-            .filter(|problem| !problem.is_error())
-            .collect()
+        self.problems().into_iter().filter(|problem| !problem.is_error()).collect()
     }
 
     /// Errors and warnings, in the order of the settings.
@@ -121,13 +102,7 @@ impl Config {
     fn check_names(&self, found: &mut Found) {
         for (path, name) in [("node.name", &self.name), ("node.cluster", &self.cluster)] {
             if name.is_empty() || name.len() > NAME_BYTES_MAX {
-                found.error(
-                    format!(
-                        "{path} has {} bytes; allowed are 1 to {NAME_BYTES_MAX}",
-                        name.len()
-                    ),
-                    &[path],
-                );
+                found.error(format!("{path} has {} bytes; allowed are 1 to {NAME_BYTES_MAX}", name.len()), &[path]);
             } else if name.chars().any(char::is_control) {
                 found.error(format!("{path} {name:?} has a control character"), &[path]);
             }
@@ -139,9 +114,7 @@ impl Config {
         let path = "membership.multicast";
         if !group.ip().is_multicast() {
             found.error(
-                format!(
-                    "{path} {group} is no multicast group: those are 224.0.0.0 to 239.255.255.255"
-                ),
+                format!("{path} {group} is no multicast group: those are 224.0.0.0 to 239.255.255.255"),
                 &[path],
             );
         } else if group.ip().octets()[..3] == [224, 0, 0] {
@@ -154,13 +127,7 @@ impl Config {
             found.error(format!("{path} {group} has no port"), &[path]);
         }
         if self.multicast_ttl > 255 {
-            found.error(
-                format!(
-                    "membership.ttl is {}; allowed are 0 to 255",
-                    self.multicast_ttl
-                ),
-                &["membership.ttl"],
-            );
+            found.error(format!("membership.ttl is {}; allowed are 0 to 255", self.multicast_ttl), &["membership.ttl"]);
         }
         match (self.interface, self.bind) {
             (Some(interface), _) if interface.is_multicast() || interface.is_unspecified() || interface.is_broadcast() => {
@@ -183,19 +150,9 @@ impl Config {
             (Some(_) | None, _) => {}
         }
 
-        found.within(
-            "membership.frequency",
-            self.frequency,
-            PERIOD_MIN,
-            PERIOD_MAX,
-        );
+        found.within("membership.frequency", self.frequency, PERIOD_MIN, PERIOD_MAX);
         found.within("membership.drop_time", self.drop_time, PERIOD_MIN, SPAN_MAX);
-        found.within(
-            "membership.verify_timeout",
-            self.verify_timeout,
-            PERIOD_MIN,
-            SPAN_MAX,
-        );
+        found.within("membership.verify_timeout", self.verify_timeout, PERIOD_MIN, SPAN_MAX);
         if self.drop_time <= self.frequency.saturating_mul(2) {
             found.error(
                 format!(
@@ -222,9 +179,7 @@ impl Config {
         let bind = self.bind;
         if bind.is_unspecified() || bind.is_multicast() || bind == IpAddr::from([255; 4]) {
             found.error(
-                format!(
-                    "receiver.bind {bind} cannot be advertised: name one address of this machine"
-                ),
+                format!("receiver.bind {bind} cannot be advertised: name one address of this machine"),
                 &["receiver.bind"],
             );
         } else if !bind.is_loopback() && !self.insecure_plaintext {
@@ -238,10 +193,7 @@ impl Config {
         }
         if self.port != 0 && self.port.checked_add(self.auto_bind).is_none() {
             found.error(
-                format!(
-                    "receiver.port {} plus receiver.auto_bind {} is above 65535",
-                    self.port, self.auto_bind
-                ),
+                format!("receiver.port {} plus receiver.auto_bind {} is above 65535", self.port, self.auto_bind),
                 &["receiver.port", "receiver.auto_bind"],
             );
         }
@@ -249,18 +201,8 @@ impl Config {
     }
 
     fn check_sender(&self, found: &mut Found) {
-        found.within(
-            "sender.ack_timeout",
-            self.ack_timeout,
-            Duration::from_millis(1),
-            SPAN_MAX,
-        );
-        found.within(
-            "sender.queue_wait",
-            self.queue_wait,
-            Duration::ZERO,
-            SPAN_MAX,
-        );
+        found.within("sender.ack_timeout", self.ack_timeout, Duration::from_millis(1), SPAN_MAX);
+        found.within("sender.queue_wait", self.queue_wait, Duration::ZERO, SPAN_MAX);
         if let Some(lanes) = self.lanes {
             found.count("sender.lanes", lanes, LANES_MAX);
             if self.mode == Mode::Synchronous && lanes > 1 {
@@ -300,36 +242,11 @@ impl Config {
     }
 
     fn check_sessions(&self, found: &mut Found) {
-        found.within(
-            "sessions.max_idle",
-            self.max_idle,
-            Duration::from_millis(1),
-            SPAN_MAX,
-        );
-        found.within(
-            "sessions.idle_grace",
-            self.idle_grace,
-            Duration::ZERO,
-            SPAN_MAX,
-        );
-        found.within(
-            "sessions.touch_interval",
-            self.touch_interval,
-            Duration::ZERO,
-            SPAN_MAX,
-        );
-        found.within(
-            "sessions.partition_max",
-            self.partition_max,
-            Duration::ZERO,
-            SPAN_MAX,
-        );
-        found.within(
-            "transfer.timeout",
-            self.state_transfer_timeout,
-            Duration::ZERO,
-            SPAN_MAX,
-        );
+        found.within("sessions.max_idle", self.max_idle, Duration::from_millis(1), SPAN_MAX);
+        found.within("sessions.idle_grace", self.idle_grace, Duration::ZERO, SPAN_MAX);
+        found.within("sessions.touch_interval", self.touch_interval, Duration::ZERO, SPAN_MAX);
+        found.within("sessions.partition_max", self.partition_max, Duration::ZERO, SPAN_MAX);
+        found.within("transfer.timeout", self.state_transfer_timeout, Duration::ZERO, SPAN_MAX);
         if self.touch_interval > self.idle_grace {
             // Other members know of an access up to touch_interval late, and give the session idle_grace for
             // it.
@@ -402,10 +319,7 @@ impl Found {
 
     fn count(&mut self, path: &'static str, value: usize, high: usize) {
         if value == 0 || value > high {
-            self.error(
-                format!("{path} is {value}; allowed are 1 to {high}"),
-                &[path],
-            );
+            self.error(format!("{path} is {value}; allowed are 1 to {high}"), &[path]);
         }
     }
 

@@ -56,18 +56,13 @@ impl Key {
     /// Its name within the section.
     #[must_use]
     pub fn name(&self) -> &'static str {
-        self.path
-            .split_once('.')
-            .map_or(self.path, |(_, name)| name)
+        self.path.split_once('.').map_or(self.path, |(_, name)| name)
     }
 
     /// Its environment variable: `HOTSPARE_MEMBERSHIP_FREQUENCY`.
     #[must_use]
     pub fn env(&self) -> String {
-        format!(
-            "{ENV_PREFIX}{}",
-            self.path.replace('.', "_").to_ascii_uppercase()
-        )
+        format!("{ENV_PREFIX}{}", self.path.replace('.', "_").to_ascii_uppercase())
     }
 
     /// Its flag without the dashes: the field's name in kebab case.
@@ -168,11 +163,7 @@ mod tests {
     fn paths_flags_and_variables_are_unique_and_lead_back() {
         let mut seen = HashSet::new();
         for key in KEYS {
-            assert!(
-                !key.section().is_empty() && key.path.matches('.').count() == 1,
-                "{}",
-                key.path
-            );
+            assert!(!key.section().is_empty() && key.path.matches('.').count() == 1, "{}", key.path);
             for name in [key.path.to_owned(), key.flag(), key.env()] {
                 assert!(seen.insert(name.clone()), "{name} is used twice");
             }

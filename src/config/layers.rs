@@ -112,10 +112,7 @@ impl Layers {
     /// A name that is no setting's is an error within one of our sections and a warning elsewhere: an
     /// orchestrator may put variables of its own (`HOTSPARE_SERVICE_HOST`) beside ours.
     #[must_use]
-    pub fn env<N: AsRef<str>, V: AsRef<str>>(
-        mut self,
-        variables: impl IntoIterator<Item = (N, V)>,
-    ) -> Self {
+    pub fn env<N: AsRef<str>, V: AsRef<str>>(mut self, variables: impl IntoIterator<Item = (N, V)>) -> Self {
         for (name, value) in variables {
             let (name, value) = (name.as_ref(), value.as_ref());
             let Some(rest) = name.strip_prefix(ENV_PREFIX) else {
@@ -127,16 +124,11 @@ impl Layers {
             } else if rest == "PRESET" {
                 self.push_preset(value, origin);
             } else if !ENV_OTHERS.contains(&rest) {
-                let ours = |key: &Key| {
-                    rest.starts_with(&format!("{}_", key.section().to_ascii_uppercase()))
-                };
+                let ours = |key: &Key| rest.starts_with(&format!("{}_", key.section().to_ascii_uppercase()));
                 let near = nearest(name, KEYS.iter().map(Key::env));
                 let message = format!("unknown setting{near}");
-                let problem = if KEYS.iter().any(ours) {
-                    Problem::error(message, &[])
-                } else {
-                    Problem::warning(message, &[])
-                };
+                let problem =
+                    if KEYS.iter().any(ours) { Problem::error(message, &[]) } else { Problem::warning(message, &[]) };
                 self.problems.push(problem.at(origin));
             }
         }
@@ -145,10 +137,7 @@ impl Layers {
 
     /// Adds flags, with or without their dashes.
     #[must_use]
-    pub fn flags<N: AsRef<str>, V: AsRef<str>>(
-        mut self,
-        flags: impl IntoIterator<Item = (N, V)>,
-    ) -> Self {
+    pub fn flags<N: AsRef<str>, V: AsRef<str>>(mut self, flags: impl IntoIterator<Item = (N, V)>) -> Self {
         for (name, value) in flags {
             let name = name.as_ref().trim_start_matches('-');
             let origin = Origin::Flag(name.to_owned());
@@ -158,8 +147,7 @@ impl Layers {
                 self.push_preset(value.as_ref(), origin);
             } else {
                 let near = nearest(name, KEYS.iter().map(Key::flag));
-                self.problems
-                    .push(Problem::error(format!("unknown setting{near}"), &[]).at(origin));
+                self.problems.push(Problem::error(format!("unknown setting{near}"), &[]).at(origin));
             }
         }
         self
@@ -171,22 +159,14 @@ impl Layers {
     /// Every problem of every layer and every broken rule, warnings among them, where at least one is an error. A rule
     /// is not looked at where one of its settings was not readable.
     pub fn load(self) -> Result<Loaded, Vec<Problem>> {
-        let Self {
-            presets,
-            given,
-            mut unreadable,
-            mut problems,
-        } = self;
+        let Self { presets, given, mut unreadable, mut problems } = self;
         let mut preset = PRESETS[0];
         for Given { text, origin, .. } in presets {
             match PRESETS.iter().find(|(name, _)| *name == text) {
                 Some(found) => preset = *found,
                 None => {
                     let names = PRESETS.map(|(name, _)| name).join(", ");
-                    problems.push(
-                        Problem::error(format!("preset {text:?} is none of {names}"), &[])
-                            .at(origin),
-                    );
+                    problems.push(Problem::error(format!("preset {text:?} is none of {names}"), &[]).at(origin));
                 }
             }
         }
@@ -207,22 +187,12 @@ impl Layers {
             }
         }
 
-        let mut loaded = Loaded {
-            config,
-            preset: preset.0,
-            origins,
-            warnings: Vec::new(),
-        };
+        let mut loaded = Loaded { config, preset: preset.0, origins, warnings: Vec::new() };
         for mut problem in loaded.config.problems() {
             if problem.keys.iter().any(|path| unreadable.contains(path)) {
                 continue;
             }
-            let set = |path: &&'static str| {
-                loaded
-                    .origin(path)
-                    .filter(|o| !matches!(o, Origin::Preset(_)))
-                    .cloned()
-            };
+            let set = |path: &&'static str| loaded.origin(path).filter(|o| !matches!(o, Origin::Preset(_))).cloned();
             problem.origins = problem.keys.iter().filter_map(set).collect();
             problems.push(problem);
         }
@@ -234,25 +204,16 @@ impl Layers {
     }
 
     pub(super) fn push(&mut self, key: &'static Key, text: &str, origin: Origin) {
-        self.given.push(Given {
-            key,
-            text: text.to_owned(),
-            origin,
-        });
+        self.given.push(Given { key, text: text.to_owned(), origin });
     }
 
     pub(super) fn push_preset(&mut self, text: &str, origin: Origin) {
-        self.presets.push(Given {
-            key: (),
-            text: text.to_owned(),
-            origin,
-        });
+        self.presets.push(Given { key: (), text: text.to_owned(), origin });
     }
 
     pub(super) fn push_unreadable(&mut self, key: &'static Key, why: &str, origin: Origin) {
         self.unreadable.push(key.path);
-        self.problems
-            .push(Problem::unreadable(key.path, why).at(origin));
+        self.problems.push(Problem::unreadable(key.path, why).at(origin));
     }
 
     pub(super) fn push_problem(&mut self, problem: Problem) {
@@ -276,9 +237,7 @@ impl Loaded {
     /// Where the value of this key path came from.
     #[must_use]
     pub fn origin(&self, path: &str) -> Option<&Origin> {
-        self.entries()
-            .find(|(key, _)| key.path == path)
-            .map(|(_, origin)| origin)
+        self.entries().find(|(key, _)| key.path == path).map(|(_, origin)| origin)
     }
 
     /// Every setting with the origin of its value.
@@ -289,10 +248,7 @@ impl Loaded {
     /// The settings as a TOML file that loads into the same configuration, with each value's origin behind it.
     #[must_use]
     pub fn to_toml(&self) -> String {
-        let mut lines = vec![(
-            format!("{PRESET} = {}", toml::quote(self.preset)),
-            String::new(),
-        )];
+        let mut lines = vec![(format!("{PRESET} = {}", toml::quote(self.preset)), String::new())];
         let mut section = "";
         for (key, origin) in self.entries() {
             if key.section() != section {
@@ -301,24 +257,15 @@ impl Loaded {
                 lines.push((format!("[{section}]"), String::new()));
             }
             let text = key.get(&self.config);
-            let bare =
-                matches!(key.shape, Shape::Count | Shape::Switch) && text != super::value::AUTO;
+            let bare = matches!(key.shape, Shape::Count | Shape::Switch) && text != super::value::AUTO;
             let value = if bare { text } else { toml::quote(&text) };
             lines.push((format!("{} = {value}", key.name()), origin.to_string()));
         }
-        let width = lines
-            .iter()
-            .map(|(left, _)| left.len())
-            .max()
-            .unwrap_or(0)
-            .min(COMMENT_COLUMN_MAX);
+        let width = lines.iter().map(|(left, _)| left.len()).max().unwrap_or(0).min(COMMENT_COLUMN_MAX);
         let mut out = String::new();
         for (left, comment) in lines {
-            let _ = if comment.is_empty() {
-                writeln!(out, "{left}")
-            } else {
-                writeln!(out, "{left:width$}  # {comment}")
-            };
+            let _ =
+                if comment.is_empty() { writeln!(out, "{left}") } else { writeln!(out, "{left:width$}  # {comment}") };
         }
         out
     }
@@ -330,17 +277,13 @@ pub(super) fn nearest(name: &str, known: impl Iterator<Item = String>) -> String
         .map(|candidate| (strsim::damerau_levenshtein(name, &candidate), candidate))
         .min()
         .filter(|(distance, _)| *distance <= (name.len() / 5).max(2))
-        .map_or_else(String::new, |(_, candidate)| {
-            format!("; did you mean {candidate}?")
-        })
+        .map_or_else(String::new, |(_, candidate)| format!("; did you mean {candidate}?"))
 }
 
 fn read_bounded(path: &Path) -> Result<String, String> {
     let mut text = String::new();
     let file = File::open(path).map_err(|why| format!("cannot be read: {why}"))?;
-    file.take(FILE_BYTES_MAX + 1)
-        .read_to_string(&mut text)
-        .map_err(|why| format!("cannot be read: {why}"))?;
+    file.take(FILE_BYTES_MAX + 1).read_to_string(&mut text).map_err(|why| format!("cannot be read: {why}"))?;
     if u64::try_from(text.len()).unwrap_or(u64::MAX) > FILE_BYTES_MAX {
         return Err(format!("has more than {FILE_BYTES_MAX} bytes"));
     }
@@ -354,11 +297,7 @@ pub(super) const PRESET: &str = "preset";
 type Preset = (&'static str, fn() -> Config);
 
 /// The presets, the default first.
-const PRESETS: [Preset; 3] = [
-    ("lan", Config::lan),
-    ("loopback", Config::loopback),
-    ("tomcat", Config::tomcat),
-];
+const PRESETS: [Preset; 3] = [("lan", Config::lan), ("loopback", Config::loopback), ("tomcat", Config::tomcat)];
 
 /// Variables that the command reads itself: its file, and what it logs.
 const ENV_OTHERS: [&str; 2] = ["CONFIG", "LOG"];

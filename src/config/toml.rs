@@ -13,17 +13,12 @@ use super::value::Shape;
 
 /// Adds every setting and every problem of a text.
 pub(super) fn read(name: &str, text: &str, layers: &mut Layers) {
-    let at = At {
-        name: name.into(),
-        text,
-    };
+    let at = At { name: name.into(), text };
     let document = match Document::parse(text) {
         Ok(document) => document,
         Err(why) => {
             let message = why.message().lines().next().unwrap_or_default().to_owned();
-            layers.push_problem(
-                Problem::error(format!("is no TOML: {message}"), &[]).at(at.line(why.span())),
-            );
+            layers.push_problem(Problem::error(format!("is no TOML: {message}"), &[]).at(at.line(why.span())));
             return;
         }
     };
@@ -32,17 +27,19 @@ pub(super) fn read(name: &str, text: &str, layers: &mut Layers) {
         if let (PRESET, Some(preset)) = (section, item.as_str()) {
             layers.push_preset(preset, origin);
         } else if !KEYS.iter().any(|key| key.section() == section) {
-            let sections = KEYS.iter().map(|key| key.section().to_owned());
-            layers.push_problem(Problem::error(unknown(section, sections), &[]).at(origin));
+            // Most likely a setting without its section.
+            let message = match KEYS.iter().find(|key| key.path.split_once('.').is_some_and(|(_, k)| k == section)) {
+                Some(key) => format!("unknown setting {section}; did you mean {}?", key.path),
+                None => unknown(section, KEYS.iter().map(|key| key.section().to_owned())),
+            };
+            layers.push_problem(Problem::error(message, &[]).at(origin));
         } else if let Some(table) = item.as_table_like() {
             for (key, item) in table.iter() {
                 let origin = at.key(table, key, item);
                 read_setting(&format!("{section}.{key}"), item, origin, layers);
             }
         } else {
-            layers.push_problem(
-                Problem::error(format!("{section} must be a table: [{section}]"), &[]).at(origin),
-            );
+            layers.push_problem(Problem::error(format!("{section} must be a table: [{section}]"), &[]).at(origin));
         }
     }
 }
@@ -54,9 +51,7 @@ fn read_setting(path: &str, item: &Item, origin: Origin, layers: &mut Layers) {
         return;
     };
     match (item.as_value(), key.shape) {
-        (Some(Value::String(text)), Shape::Count)
-            if !(key.auto && text.value() == super::value::AUTO) =>
-        {
+        (Some(Value::String(text)), Shape::Count) if !(key.auto && text.value() == super::value::AUTO) => {
             layers.push_unreadable(key, "a number is written without quotes", origin);
         }
         (Some(Value::String(_)), Shape::Switch) => {
@@ -66,24 +61,16 @@ fn read_setting(path: &str, item: &Item, origin: Origin, layers: &mut Layers) {
         (Some(Value::Integer(number)), Shape::Count | Shape::Duration | Shape::Size) => {
             layers.push(key, &number.value().to_string(), origin);
         }
-        (Some(Value::Boolean(switch)), Shape::Switch) => {
-            layers.push(key, &switch.value().to_string(), origin)
-        }
+        (Some(Value::Boolean(switch)), Shape::Switch) => layers.push(key, &switch.value().to_string(), origin),
         _ => {
             let expected = match key.shape {
                 Shape::Switch => "true or false",
                 Shape::Count => "a whole number",
                 Shape::Duration => "a duration, as in \"200ms\"",
                 Shape::Size => "a size, as in \"64MiB\"",
-                Shape::Text | Shape::Address | Shape::Group | Shape::Choice(_) => {
-                    "a text in quotes"
-                }
+                Shape::Text | Shape::Address | Shape::Group | Shape::Choice(_) => "a text in quotes",
             };
-            layers.push_unreadable(
-                key,
-                &format!("is {}, not {expected}", item.type_name()),
-                origin,
-            );
+            layers.push_unreadable(key, &format!("is {}, not {expected}", item.type_name()), origin);
         }
     }
 }
@@ -118,20 +105,13 @@ struct At<'a> {
 impl At<'_> {
     /// Where a key of a table stands.
     fn key(&self, table: &dyn toml_edit::TableLike, key: &str, item: &Item) -> Origin {
-        let span = table
-            .get_key_value(key)
-            .and_then(|(key, _)| key.span())
-            .or_else(|| item.span());
+        let span = table.get_key_value(key).and_then(|(key, _)| key.span()).or_else(|| item.span());
         self.line(span)
     }
 
     fn line(&self, span: Option<std::ops::Range<usize>>) -> Origin {
         let line = span.map_or(0, |span| {
-            let before = self
-                .text
-                .as_bytes()
-                .get(..span.start)
-                .unwrap_or(self.text.as_bytes());
+            let before = self.text.as_bytes().get(..span.start).unwrap_or(self.text.as_bytes());
             1 + before.iter().filter(|b| **b == b'\n').count()
         });
         Origin::File(Arc::clone(&self.name), line)

@@ -151,8 +151,7 @@ impl Codec for Ip<IpAddr> {
     const SHAPE: Shape = Shape::Address;
 
     fn parse(text: &str) -> Result<IpAddr, String> {
-        text.parse()
-            .map_err(|_| format!("{text:?} is no IP address"))
+        text.parse().map_err(|_| format!("{text:?} is no IP address"))
     }
 
     fn show(value: &IpAddr) -> String {
@@ -165,8 +164,7 @@ impl Codec for Ip<Ipv4Addr> {
     const SHAPE: Shape = Shape::Address;
 
     fn parse(text: &str) -> Result<Ipv4Addr, String> {
-        text.parse()
-            .map_err(|_| format!("{text:?} is no IPv4 address"))
+        text.parse().map_err(|_| format!("{text:?} is no IPv4 address"))
     }
 
     fn show(value: &Ipv4Addr) -> String {
@@ -182,9 +180,7 @@ impl Codec for Group {
     const SHAPE: Shape = Shape::Group;
 
     fn parse(text: &str) -> Result<SocketAddrV4, String> {
-        text.parse().map_err(|_| {
-            format!("{text:?} is no IPv4 address with a port, as in \"239.192.72.83:46002\"")
-        })
+        text.parse().map_err(|_| format!("{text:?} is no IPv4 address with a port, as in \"239.192.72.83:46002\""))
     }
 
     fn show(value: &SocketAddrV4) -> String {
@@ -204,9 +200,7 @@ impl<C: Codec> Codec for Auto<C> {
         if text == AUTO {
             return Ok(None);
         }
-        C::parse(text)
-            .map(Some)
-            .map_err(|why| format!("{why}; \"auto\" leaves it to the node"))
+        C::parse(text).map(Some).map_err(|why| format!("{why}; \"auto\" leaves it to the node"))
     }
 
     fn show(value: &Self::Value) -> String {
@@ -231,12 +225,7 @@ impl<T: Words> Codec for Word<T> {
     }
 
     fn show(value: &T) -> String {
-        T::ALL
-            .iter()
-            .zip(T::WORDS)
-            .find(|(v, _)| *v == value)
-            .map_or("", |(_, word)| word)
-            .to_owned()
+        T::ALL.iter().zip(T::WORDS).find(|(v, _)| *v == value).map_or("", |(_, word)| word).to_owned()
     }
 }
 
@@ -295,12 +284,7 @@ fn scaled(text: &str, units: &[(&str, u64)], bare: u64) -> Option<u64> {
     let (number, unit) = text.split_at(digits);
     let factor = match unit.trim_start() {
         "" => bare,
-        unit => {
-            units
-                .iter()
-                .find(|(name, _)| name.eq_ignore_ascii_case(unit))?
-                .1
-        }
+        unit => units.iter().find(|(name, _)| name.eq_ignore_ascii_case(unit))?.1,
     };
     number.parse::<u64>().ok()?.checked_mul(factor)
 }
@@ -317,14 +301,8 @@ fn largest_unit(value: u64, units: &[(&str, u64)]) -> String {
 }
 
 /// In microseconds, largest first.
-const TIME_UNITS: [(&str, u64); 6] = [
-    ("d", 86_400_000_000),
-    ("h", 3_600_000_000),
-    ("m", 60_000_000),
-    ("s", 1_000_000),
-    ("ms", 1000),
-    ("us", 1),
-];
+const TIME_UNITS: [(&str, u64); 6] =
+    [("d", 86_400_000_000), ("h", 3_600_000_000), ("m", 60_000_000), ("s", 1_000_000), ("ms", 1000), ("us", 1)];
 
 /// In bytes. The binary units come first, so that values are shown in them.
 const SIZE_UNITS: [(&str, u64); 7] = [
@@ -351,35 +329,16 @@ mod tests {
             ("750", 750_000),
             ("0", 0),
         ] {
-            assert_eq!(
-                parse_duration(text),
-                Ok(Duration::from_micros(micros)),
-                "{text}"
-            );
+            assert_eq!(parse_duration(text), Ok(Duration::from_micros(micros)), "{text}");
         }
-        for text in [
-            "",
-            "s",
-            "1.5s",
-            "-1s",
-            "3 sec",
-            "1s1",
-            "99999999999999999999d",
-            "18446744073709551615d",
-        ] {
+        for text in ["", "s", "1.5s", "-1s", "3 sec", "1s1", "99999999999999999999d", "18446744073709551615d"] {
             assert!(parse_duration(text).is_err(), "{text}");
         }
     }
 
     #[test]
     fn sizes_take_binary_and_decimal_units() {
-        for (text, bytes) in [
-            ("64MiB", 64 << 20),
-            ("1kB", 1000),
-            ("4kib", 4096),
-            ("17", 17),
-            ("3B", 3),
-        ] {
+        for (text, bytes) in [("64MiB", 64 << 20), ("1kB", 1000), ("4kib", 4096), ("17", 17), ("3B", 3)] {
             assert_eq!(parse_size(text), Ok(bytes), "{text}");
         }
         for text in ["", "MiB", "64 Mi", "1e3", "99999999999GiB"] {
@@ -389,16 +348,7 @@ mod tests {
 
     #[test]
     fn what_is_shown_reads_back() {
-        for micros in [
-            0,
-            1,
-            999,
-            1000,
-            1500,
-            90_000_000,
-            1_800_000_000,
-            86_400_000_000,
-        ] {
+        for micros in [0, 1, 999, 1000, 1500, 90_000_000, 1_800_000_000, 86_400_000_000] {
             let value = Duration::from_micros(micros);
             assert_eq!(parse_duration(&show_duration(value)), Ok(value));
         }

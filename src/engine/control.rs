@@ -95,6 +95,8 @@ pub struct Control<P> {
     membership: Membership,
     join: Option<Join>,
     donations: Vec<Donation<P>>,
+    /// Joiners that asked for everything and have not been given it: a joiner that is lost and returns does not ask again.
+    asked: BTreeMap<MemberId, u64>,
     lanes: BTreeMap<(MemberId, usize), LaneControl>,
     /// Members that went down and have not come back, and since when: the view is not whole.
     lost: BTreeMap<MemberId, Time>,
@@ -106,6 +108,8 @@ pub struct Control<P> {
     next_sweep: Time,
     next_pull: Time,
     next_donation: Option<Time>,
+    /// When the join rule has something new to say, were nothing to arrive.
+    join_due: Option<Time>,
     roster_dirty: bool,
 }
 
@@ -142,6 +146,7 @@ impl<P> Control<P> {
             membership,
             join: Some(join),
             donations: Vec::new(),
+            asked: BTreeMap::new(),
             lanes: BTreeMap::new(),
             lost: BTreeMap::new(),
             whole_since: Some(now),
@@ -150,6 +155,7 @@ impl<P> Control<P> {
             next_sweep: now,
             next_pull: now,
             next_donation: None,
+            join_due: None,
             roster_dirty: true,
         }
     }
@@ -217,10 +223,8 @@ impl<P> Control<P> {
                 earlier(due.max(self.next_sweep));
             }
         }
-        if let Some(join) = &self.join {
-            if let Verdict::Wait(t) = join.verdict(&self.known(), Time::ZERO) {
-                earlier(t);
-            }
+        if let Some(t) = self.join_due {
+            earlier(t);
         }
         next
     }
@@ -248,16 +252,20 @@ impl<P> Control<P> {
             Input::InletLost(member) => self.membership.handle_lost(now, member),
             Input::Verified { member, token, ok } => self.membership.handle_verified(now, member, token, ok),
             Input::StateRequest(member, round) => {
-                if let Some(peer) = self.core.peer(member) {
-                    // A second request of the same member is of a later round: only that one matters.
-                    self.donations.retain(|d| d.peer.id() != member || !matches!(d.purpose, Purpose::Join(_)));
-                    self.donations.push(Donation::new(peer, Purpose::Join(round)));
-                    self.next_donation = Some(now);
+                // A second request of the same member is of a later round: only that one matters.
+                self.donations.retain(|d| d.peer.id() != member || !matches!(d.purpose, Purpose::Join(_)));
+                if self.asked.len() >= self.settings.members_max {
+                    let known: BTreeSet<MemberId> = self.membership.known().map(|m| m.id).collect();
+                    self.asked.retain(|m, _| known.contains(m));
+                }
+                if self.asked.len() < self.settings.members_max {
+                    self.asked.insert(member, round);
+                    self.answer_joiner(member, now);
                 }
             }
-            Input::StateDone { member, round, lanes } => {
+            Input::StateDone { member, round, lane, lanes } => {
                 if let Some(join) = &mut self.join {
-                    join.done(member, round, lanes);
+                    join.done(member, round, lane, lanes);
                 }
             }
             Input::Status(member, state) => {
@@ -332,7 +340,7 @@ impl<P> Control<P> {
                 bump(&self.core.counters.pings_sent);
                 self.actions.push_back(Action::Ping(wire::encode_ping(&ping)));
             }
-            MembershipAction::Dial { member, addr, name } => self.dial(member, addr, name),
+            MembershipAction::Dial { member, addr, name } => self.dial(member, addr, name, fx),
             MembershipAction::Verify { member, addr, token } => {
                 self.actions.push_back(Action::Probe { member, addr, token, within: self.settings.verify_timeout });
             }
@@ -366,10 +374,13 @@ impl<P> Control<P> {
         self.core.peer(member).map_or_else(|| member.to_string(), |p| p.name().to_owned())
     }
 
-    fn dial(&mut self, member: MemberId, addr: SocketAddr, name: String) {
+    fn dial(&mut self, member: MemberId, addr: SocketAddr, name: String, fx: &mut Effects<P>) {
         let peer = match self.core.peer(member) {
             Some(peer) if peer.addr() == addr => peer,
-            Some(_) | None => {
+            other => {
+                if other.is_some() {
+                    self.drop_peer(member, fx);
+                }
                 let make_port = &mut self.make_port;
                 let lanes = self.core.settings().lanes;
                 let peer = Arc::new(Peer::new(member, name, addr, lanes, |lane| make_port(member, lane)));
@@ -409,15 +420,33 @@ impl<P> Control<P> {
         self.roster_dirty = false;
         let Some(peer) = self.core.peer(member) else { return };
         self.core.tell(Event::MemberUp(member, peer.name().to_owned(), self.membership.view().id));
+        self.answer_joiner(member, now);
         // A member that is ready before this node knew it did not get its state through a join that this node saw:
-        // it may lack what is here, and both sides send everything. So it is after a partition.
-        if peer.state() == NodeState::Ready && (self.join.is_none() || was_lost) {
+        // it may lack what is here, and both sides send everything. So it is after a partition, also for one that still
+        // joins: what this node answered it before was of before.
+        if was_lost || peer.state() == NodeState::Ready && self.join.is_none() {
             self.repair(&peer, now);
         }
         self.judge_whole(now);
     }
 
-    fn removed(&mut self, member: MemberId, now: Time, fx: &mut Effects<P>, event: fn(MemberId, String, crate::id::ViewId) -> Event) {
+    /// Begins to send a joiner everything, if it asked and is live: what is committed between a scan and the admission would
+    /// reach it by neither.
+    fn answer_joiner(&mut self, member: MemberId, now: Time) {
+        let Some(round) = self.asked.get(&member) else { return };
+        let roster = self.core.roster();
+        let Some(peer) = roster.peers.iter().find(|p| p.id() == member) else { return };
+        self.donations.push(Donation::new(Arc::clone(peer), Purpose::Join(*round)));
+        self.next_donation = Some(now);
+    }
+
+    fn removed(
+        &mut self,
+        member: MemberId,
+        now: Time,
+        fx: &mut Effects<P>,
+        event: fn(MemberId, String, crate::id::ViewId) -> Event,
+    ) {
         let name = self.name_of(member);
         self.publish();
         self.roster_dirty = false;
@@ -473,6 +502,7 @@ impl<P> Control<P> {
     /// Asks those who should be asked, and opens when it is time. True when something changed.
     fn consider_join(&mut self, now: Time, fx: &mut Effects<P>) -> bool {
         let known = self.known();
+        self.join_due = None;
         let Some(join) = &mut self.join else { return false };
         for (member, round) in join.ask(&known) {
             if let Some(peer) = self.core.peer(member) {
@@ -480,7 +510,10 @@ impl<P> Control<P> {
             }
         }
         match join.verdict(&known, now) {
-            Verdict::Wait(_) => false,
+            Verdict::Wait(t) => {
+                self.join_due = Some(t);
+                false
+            }
             Verdict::Open(reason) => {
                 if let ReadyReason::TimedOut(missing) = reason {
                     log::warn!("state transfer timed out; opening without the state of {missing} member(s)");
@@ -503,10 +536,10 @@ impl<P> Control<P> {
 
     /// A handshake tells the state of its moment; a lane that opened around a change is told the present one.
     fn tell_state(&self, member: MemberId, lane: usize, fx: &mut Effects<P>) {
-        if lane == 0 {
-            if let Some(peer) = self.core.peer(member) {
-                self.core.send_message(&peer, 0, &Message::Status(self.core.state()), None, fx);
-            }
+        if lane == 0
+            && let Some(peer) = self.core.peer(member)
+        {
+            self.core.send_message(&peer, 0, &Message::Status(self.core.state()), None, fx);
         }
     }
 
@@ -535,20 +568,17 @@ impl<P> Control<P> {
         }
         let mut more = false;
         let mut ended = Vec::new();
-        let roster = self.core.roster();
-        let live = |peer: &Arc<Peer<P>>| roster.peers.iter().any(|p| Arc::ptr_eq(p, peer));
         self.donations.retain_mut(|donation| {
-            // Live first: what is committed between a scan and the admission would reach the member by neither.
-            if !live(&donation.peer) {
-                return true;
-            }
             let step = donation.step(&self.core, now, fx);
-            match step {
-                Step::More => more = true,
-                Step::Wait => {}
-                Step::Again => donation.restart(),
-                Step::Done if matches!(donation.purpose, Purpose::LastWords(_)) => {}
-                Step::Done => ended.push(Arc::clone(&donation.peer)),
+            match (step, donation.purpose) {
+                (Step::More, _) => more = true,
+                (Step::Wait, _) | (Step::Done, Purpose::LastWords(_)) => {}
+                (Step::Again, _) => donation.restart(),
+                (Step::Done, Purpose::Repair) => ended.push(Arc::clone(&donation.peer)),
+                (Step::Done, Purpose::Join(_)) => {
+                    self.asked.remove(&donation.peer.id());
+                    ended.push(Arc::clone(&donation.peer));
+                }
             }
             step != Step::Done
         });

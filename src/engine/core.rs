@@ -17,7 +17,7 @@ use crate::event::Event;
 use crate::id::{AckLevel, MemberId, NodeState, Time, Uid};
 use crate::proto::link::Identity;
 use crate::proto::op::{MissingReason, Op, OpPool};
-use crate::proto::outbound::{Content, Drain, Gather, Wakes};
+use crate::proto::outbound::{Content, Drain, Gather, Ops, Wakes};
 use crate::proto::view::View;
 use crate::session::{
     Changes, Commit, CommitError, Context, Emission, Handle, Limits, Merged, MergedEvent, Settings, Store,
@@ -134,6 +134,8 @@ pub enum Input {
         member: MemberId,
         /// The round that it answers.
         round: u64,
+        /// The lane that is done.
+        lane: u16,
         /// Lanes that it uses.
         lanes: u16,
     },
@@ -192,7 +194,10 @@ impl<P> Core<P> {
             store: Store::new(me, settings.limits, settings.sessions, settings.seed),
             counters: Counters::default(),
             state: AtomicU8::new(NodeState::Joining as u8),
-            roster: RwLock::new(Arc::new(Roster { view: Arc::new(View { id: crate::id::ViewId(0), me, members: Vec::new() }), peers: Vec::new() })),
+            roster: RwLock::new(Arc::new(Roster {
+                view: Arc::new(View { id: crate::id::ViewId(0), me, members: Vec::new() }),
+                peers: Vec::new(),
+            })),
             peers: RwLock::new(BTreeMap::new()),
             inputs: SegQueue::new(),
             inputs_len: AtomicUsize::new(0),
@@ -379,7 +384,7 @@ impl<P> Core<P> {
             let counts = peer.counts();
             let pieces = if counts { &delta } else { present.get_or_insert_with(|| emission.present().split()) };
             let bytes: usize = pieces.iter().map(|p| p.len).sum();
-            if peer.queued() + bytes > self.settings.queue_bytes_max {
+            if !self.fits(peer, bytes) {
                 self.overflow(peer, fx);
                 if let Some(op) = op {
                     op.exclude(peer.id(), MissingReason::Repair);
@@ -400,6 +405,13 @@ impl<P> Core<P> {
             count += 1;
         }
         count
+    }
+
+    /// Whether a member's queue takes so many bytes more. Below low water it takes one frame of any size, or a session that
+    /// is large beside the cap could never be repaired.
+    fn fits(&self, peer: &Peer<P>, bytes: usize) -> bool {
+        let queued = peer.queued();
+        queued < self.settings.low_water || queued + bytes <= self.settings.queue_bytes_max
     }
 
     /// Queues pieces of one frame on a lane.
@@ -426,14 +438,23 @@ impl<P> Core<P> {
         fx.kick(peer, lane);
         if peer.queued() > self.settings.high_water && peer.set_pressed(true) {
             self.tell(Event::BackPressureOn(peer.id(), peer.name().to_owned()));
+            // The queue may have been written meanwhile, by one who saw no pressure to relieve.
+            self.relieve(peer, fx);
         }
     }
 
     /// Queues one session frame on the lane of its session.
-    pub(super) fn send_session(&self, peer: &Arc<Peer<P>>, context: &Arc<Context>, uid: Uid, frame: FrameOut, fx: &mut Effects<P>) {
+    pub(super) fn send_session(
+        &self,
+        peer: &Arc<Peer<P>>,
+        context: &Arc<Context>,
+        uid: Uid,
+        frame: FrameOut,
+        fx: &mut Effects<P>,
+    ) {
         let pieces = frame.split();
         let bytes: usize = pieces.iter().map(|p| p.len).sum();
-        if peer.queued() + bytes > self.settings.queue_bytes_max {
+        if !self.fits(peer, bytes) {
             self.overflow(peer, fx);
             return;
         }
@@ -442,19 +463,55 @@ impl<P> Core<P> {
     }
 
     /// Queues a control message.
-    pub(super) fn send_message(&self, peer: &Arc<Peer<P>>, lane: usize, message: &Message, op: Option<&Arc<Op>>, fx: &mut Effects<P>) {
+    pub(super) fn send_message(
+        &self,
+        peer: &Arc<Peer<P>>,
+        lane: usize,
+        message: &Message,
+        op: Option<&Arc<Op>>,
+        fx: &mut Effects<P>,
+    ) {
         let frame = wire::encode_control(message);
         self.push(peer, lane, &[frame], &Content::Control, op, fx);
+    }
+
+    /// Queues the end of a donation on a lane, unless the queue was given up since `losses` were counted: then the end would
+    /// speak of frames that are gone, and the op misses.
+    pub(super) fn send_end(
+        &self,
+        peer: &Arc<Peer<P>>,
+        lane: usize,
+        end: &Message,
+        op: &Arc<Op>,
+        losses: u64,
+        fx: &mut Effects<P>,
+    ) {
+        let frame = wire::encode_control(end);
+        peer.with_lane(lane, |out| {
+            if peer.is_closed() {
+                fx.wakes.extend(op.miss(peer.id(), MissingReason::Down));
+            } else if peer.losses() != losses {
+                fx.wakes.extend(op.miss(peer.id(), MissingReason::Repair));
+            } else {
+                out.push(&[frame], &Content::Control, Some(op));
+            }
+        });
+        bump(&self.counters.frames_sent);
+        fx.kick(peer, lane);
     }
 
     /// A member's queue is over its cap: it is given up, and the member repaired from the store.
     fn overflow(&self, peer: &Arc<Peer<P>>, fx: &mut Effects<P>) {
         peer.set_repairing(true);
+        // Before anything is lost, so that no end of a donation can be queued behind the gap.
+        peer.note_loss();
         for lane in 0..peer.lanes().len() {
             peer.with_lane(lane, |out| out.give_up(MissingReason::Repair, &mut fx.wakes));
         }
         self.post(Input::Overflow(peer.id()));
         self.relieve(peer, fx);
+        // It counts no more, so nobody waits for its queue, whatever of it is still under way.
+        fx.wakes.extend(self.space.lock().drain(..));
     }
 
     /// Tells those who wait for space when a queue is below low water again.
@@ -498,28 +555,54 @@ impl<P> Core<P> {
         if !unacked.is_empty() {
             bump(&self.counters.reconnects);
         }
-        let mut again: Vec<(SmallVec<[FrameOut; 1]>, Content<SessionRef>, Option<Arc<Op>>)> = Vec::new();
+        let mut again: Vec<(SmallVec<[FrameOut; 1]>, Content<SessionRef>, Ops)> = Vec::new();
+        // Several changes of one session need its state once, or a window of small deltas would become as many whole sessions.
+        let mut places: BTreeMap<(usize, Uid), usize> = BTreeMap::new();
+        let mut bytes = 0;
         for entry in unacked {
             let pieces = match (&entry.content, entry.frame) {
                 (Content::Session(s), _) => {
-                    // Several changes of one session need its state once; each op still waits for a frame of its own,
-                    // so a frame without an op is left out when a later one carries the same session.
-                    s.context.present(s.uid, 0, now).map(FrameOut::split)
+                    let key = (Arc::as_ptr(&s.context) as usize, s.uid);
+                    if let Some((_, _, ops)) = places.get(&key).and_then(|at| again.get_mut(*at)) {
+                        ops.extend(entry.ops);
+                        continue;
+                    }
+                    let present = s.context.present(s.uid, 0, now);
+                    if let Some(frame) = &present {
+                        places.insert(key, again.len());
+                        bytes += frame.len;
+                    }
+                    present.map(FrameOut::split)
                 }
                 (Content::Control, Some(frame)) => Some(SmallVec::from_iter([frame])),
                 (Content::Control, None) => None,
             };
-            match (pieces, entry.op) {
-                (Some(pieces), op) => again.push((pieces, entry.content, op)),
+            match pieces {
+                Some(pieces) => again.push((pieces, entry.content, entry.ops)),
                 // The session is not held any more: there is nothing to have a copy of.
-                (None, Some(op)) => fx.wakes.extend(op.miss(peer.id(), MissingReason::Refused)),
-                (None, None) => {}
+                None => fx.wakes.extend(entry.ops.iter().filter_map(|op| op.miss(peer.id(), MissingReason::Refused))),
             }
         }
+        let over = again.len() > 1 && peer.queued() + bytes > self.settings.queue_bytes_max;
+        if over {
+            again.retain(|(_, content, ops)| {
+                fx.wakes.extend(ops.iter().filter_map(|op| op.miss(peer.id(), MissingReason::Repair)));
+                *content == Content::Control
+            });
+        }
         let generation = peer.with_lane(lane.lane, |out| {
-            out.open(again);
+            if peer.is_closed() {
+                // It was removed while this was gathered: whoever waits is told so, and not left to a timeout.
+                let ops = again.iter().flat_map(|(_, _, ops)| ops.iter());
+                fx.wakes.extend(ops.filter_map(|op| op.miss(peer.id(), MissingReason::Down)));
+            } else {
+                out.open(again);
+            }
             out.generation()
         });
+        if over {
+            self.overflow(peer, fx);
+        }
         fx.kick(peer, lane.lane);
         generation
     }
@@ -535,7 +618,13 @@ impl<P> Core<P> {
     }
 
     /// Merges a session frame from a member. An error is the reason for the ack.
-    pub(super) fn merge(&self, from: MemberId, view: &SessionView<'_>, now: Time, fx: &mut Effects<P>) -> Result<(), RefusedCode> {
+    pub(super) fn merge(
+        &self,
+        from: MemberId,
+        view: &SessionView<'_>,
+        now: Time,
+        fx: &mut Effects<P>,
+    ) -> Result<(), RefusedCode> {
         let context = self.store.context(view.context()).map_err(|_| RefusedCode::Context)?;
         let uid = view.uid();
         let answer = view.flags() & flags::ANSWER != 0;
@@ -555,16 +644,23 @@ impl<P> Core<P> {
                 self.spread(&context, e, None, fx);
             });
         }
+        // The sender does not know of the death: without this it would serve until its next repair what ended here.
+        if merged.dead
+            && let (Some(peer), Some(frame)) = (self.peer(from), context.present(uid, 0, now))
+        {
+            self.send_session(&peer, &context, uid, frame, fx);
+        }
         if !merged.partial {
             return Ok(());
         }
         bump(&self.counters.partials);
         // An answer that did not complete it asks nobody at once: two partial holders would ask each other for ever.
-        if !answer && self.pulls.lock().missed(&context, uid, from, now) {
-            if let Some(peer) = self.peer(from) {
-                bump(&self.counters.pulls);
-                self.send_message(&peer, peer.lane_of(uid), &Message::Pull(context.name().to_vec(), uid), None, fx);
-            }
+        if !answer
+            && self.pulls.lock().missed(&context, uid, from, now)
+            && let Some(peer) = self.peer(from)
+        {
+            bump(&self.counters.pulls);
+            self.send_message(&peer, peer.lane_of(uid), &Message::Pull(context.name().to_vec(), uid), None, fx);
         }
         Err(RefusedCode::Partial)
     }
@@ -586,9 +682,7 @@ impl<P> Core<P> {
     /// Answers a member that asks for one session.
     pub(super) fn answer(&self, to: MemberId, name: &[u8], uid: Uid, now: Time, fx: &mut Effects<P>) {
         let (Some(peer), Ok(context)) = (self.peer(to), self.store.context(name)) else { return };
-        let frame = context
-            .present(uid, flags::ANSWER, now)
-            .unwrap_or_else(|| context.unknown(uid));
+        let frame = context.present(uid, flags::ANSWER, now).unwrap_or_else(|| context.unknown(uid));
         self.send_session(&peer, &context, uid, frame, fx);
     }
 }

@@ -37,6 +37,8 @@ pub(super) struct Donation<P> {
     contexts: Option<Vec<Arc<Context>>>,
     cursor: Cursor,
     records: u64,
+    /// Losses of the member's queue when this began.
+    losses: u64,
     /// Confirmed when the member has taken in the end of every lane.
     end: Option<Arc<Op>>,
 }
@@ -56,7 +58,8 @@ pub(super) enum Step {
 
 impl<P> Donation<P> {
     pub(super) fn new(peer: Arc<Peer<P>>, purpose: Purpose) -> Self {
-        Self { peer, purpose, contexts: None, cursor: Cursor::default(), records: 0, end: None }
+        let losses = peer.losses();
+        Self { peer, purpose, contexts: None, cursor: Cursor::default(), records: 0, losses, end: None }
     }
 
     /// Begins again: what was sent may be lost.
@@ -108,7 +111,7 @@ impl<P> Donation<P> {
         for lane in 0..lanes {
             op.expect(self.peer.id());
             let message = Message::StateDone(round, self.records, u16::try_from(lanes).unwrap_or(u16::MAX));
-            core.send_message(&self.peer, lane, &message, Some(&op), fx);
+            core.send_end(&self.peer, lane, &message, &op, self.losses, fx);
         }
         op.seal();
         debug_assert_eq!(op.level(), AckLevel::Applied);

@@ -51,13 +51,19 @@ impl<P> Inlet<P> {
     ///
     /// # Errors
     /// The connection must close, after `out` was written.
-    pub fn process(&mut self, core: &Core<P>, now: Time, out: &mut Vec<u8>, fx: &mut Effects<P>) -> Result<(), LinkError> {
+    pub fn process(
+        &mut self,
+        core: &Core<P>,
+        now: Time,
+        out: &mut Vec<u8>,
+        fx: &mut Effects<P>,
+    ) -> Result<(), LinkError> {
         let result = self.process_frames(core, now, out, fx);
         self.link.poll_ack(out);
-        if let Err(error) = &result {
-            if !matches!(error, LinkError::Refuse(_)) {
-                bump(&core.counters.bad_frames);
-            }
+        if let Err(error) = &result
+            && !matches!(error, LinkError::Refuse(_))
+        {
+            bump(&core.counters.bad_frames);
         }
         if self.peer.is_none() && self.member != MemberId::NONE {
             self.peer = core.peer(self.member);
@@ -75,7 +81,13 @@ impl<P> Inlet<P> {
         }
     }
 
-    fn process_frames(&mut self, core: &Core<P>, now: Time, out: &mut Vec<u8>, fx: &mut Effects<P>) -> Result<(), LinkError> {
+    fn process_frames(
+        &mut self,
+        core: &Core<P>,
+        now: Time,
+        out: &mut Vec<u8>,
+        fx: &mut Effects<P>,
+    ) -> Result<(), LinkError> {
         while let Some(event) = self.link.poll_event(core.identity(), core.state(), out)? {
             match event {
                 AcceptEvent::Hello(hello) => {
@@ -118,7 +130,8 @@ impl<P> Inlet<P> {
         match frame.control()? {
             Message::StateRequest(round) => core.post(Input::StateRequest(self.member, round)),
             Message::StateDone(round, _records, lanes) => {
-                core.post(Input::StateDone { member: self.member, round, lanes });
+                let lane = self.link.hello().map_or(0, |h| h.lane);
+                core.post(Input::StateDone { member: self.member, round, lane, lanes });
             }
             Message::Pull(context, uid) => core.answer(self.member, &context, uid, now, fx),
             Message::Status(state) => core.post(Input::Status(self.member, state)),

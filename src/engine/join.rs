@@ -49,7 +49,13 @@ struct Asked {
 
 impl Join {
     pub(super) fn new(me: MemberId, frequency: Time, timeout: Time, now: Time) -> Self {
-        Self { me, alone_at: now + frequency * PERIODS_ALONE, deadline: now + timeout, round: 0, asked: BTreeMap::new() }
+        Self {
+            me,
+            alone_at: now + frequency * PERIODS_ALONE,
+            deadline: now + timeout,
+            round: 0,
+            asked: BTreeMap::new(),
+        }
     }
 
     /// Members to ask now, each with the round of its request.
@@ -71,14 +77,15 @@ impl Join {
         self.asked.remove(&member);
     }
 
-    /// A donor sent everything on one of its lanes.
-    pub(super) fn done(&mut self, member: MemberId, round: u64, lanes: u16) {
-        if let Some(asked) = self.asked.get_mut(&member) {
-            if asked.round == round {
-                let next = u16::try_from(asked.lanes.len()).unwrap_or(u16::MAX);
-                asked.lanes.insert(next);
-                asked.done = asked.lanes.len() >= usize::from(lanes);
+    /// A donor sent everything on one of its lanes; it says so again when it is not sure that this was heard.
+    pub(super) fn done(&mut self, member: MemberId, round: u64, lane: u16, lanes: u16) {
+        if let Some(asked) = self.asked.get_mut(&member)
+            && asked.round == round
+        {
+            if lane < lanes {
+                asked.lanes.insert(lane);
             }
+            asked.done = asked.lanes.len() >= usize::from(lanes);
         }
     }
 
@@ -154,9 +161,10 @@ mod tests {
         let asked = j.ask(&peers);
         assert_eq!(asked.len(), 1);
         assert!(matches!(j.verdict(&peers, 1000 * MS), Verdict::Wait(_)));
-        j.done(MemberId(7), asked[0].1, 2);
-        assert!(matches!(j.verdict(&peers, 1000 * MS), Verdict::Wait(_)), "one of two lanes is not all");
-        j.done(MemberId(7), asked[0].1, 2);
+        j.done(MemberId(7), asked[0].1, 0, 2);
+        j.done(MemberId(7), asked[0].1, 0, 2);
+        assert!(matches!(j.verdict(&peers, 1000 * MS), Verdict::Wait(_)), "one of two lanes, told twice, is not all");
+        j.done(MemberId(7), asked[0].1, 1, 2);
         assert_eq!(j.verdict(&peers, 1000 * MS), Verdict::Open(ReadyReason::Transferred));
     }
 
@@ -164,7 +172,7 @@ mod tests {
     fn a_ready_member_that_appears_late_is_waited_for_too() {
         let mut j = join(5);
         let asked = j.ask(&[known(7, true)]);
-        j.done(MemberId(7), asked[0].1, 1);
+        j.done(MemberId(7), asked[0].1, 0, 1);
         let peers = [known(7, true), known(8, true)];
         assert_eq!(j.ask(&peers).len(), 1);
         assert!(matches!(j.verdict(&peers, 1000 * MS), Verdict::Wait(_)));
@@ -178,9 +186,9 @@ mod tests {
         j.forget(MemberId(7));
         let second = j.ask(&peers)[0].1;
         assert_ne!(first, second);
-        j.done(MemberId(7), first, 1);
+        j.done(MemberId(7), first, 0, 1);
         assert!(matches!(j.verdict(&peers, 1000 * MS), Verdict::Wait(_)));
-        j.done(MemberId(7), second, 1);
+        j.done(MemberId(7), second, 0, 1);
         assert_eq!(j.verdict(&peers, 1000 * MS), Verdict::Open(ReadyReason::Transferred));
     }
 

@@ -25,7 +25,7 @@ mod outlet;
 mod peer;
 mod pull;
 
-pub use self::control::{Action, Control, ControlSettings};
+pub use self::control::{Action, Control, ControlSettings, MakePort};
 pub use self::core::{Committed, Core, CoreSettings, Effects, Input, Send};
 pub use self::inlet::Inlet;
 pub use self::outlet::{Outlet, Probe};

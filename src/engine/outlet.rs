@@ -75,11 +75,11 @@ impl<P> Outlet<P> {
     pub fn process(&mut self, core: &Core<P>, now: Time, fx: &mut Effects<P>) -> Result<(), LinkError> {
         let result = self.process_events(core, now, fx);
         self.lane.peer.hear(now);
-        if let Err(error) = &result {
-            if !matches!(error, LinkError::Refused(_)) {
-                bump(&core.counters.bad_frames);
-                core.tell(Event::Refused(format!("lane to {}: {error}", self.lane.peer.name())));
-            }
+        if let Err(error) = &result
+            && !matches!(error, LinkError::Refused(_))
+        {
+            bump(&core.counters.bad_frames);
+            core.tell(Event::Refused(format!("lane to {}: {error}", self.lane.peer.name())));
         }
         result
     }

@@ -46,6 +46,8 @@ pub struct Peer<P> {
     closed: AtomicBool,
     pressed: AtomicBool,
     queued: AtomicUsize,
+    /// Times that its queue was given up.
+    losses: AtomicU64,
     heard: AtomicU64,
 }
 
@@ -81,10 +83,15 @@ pub struct Roster<P> {
 }
 
 impl<P> Peer<P> {
-    pub(crate) fn new(id: MemberId, name: String, addr: SocketAddr, lanes: usize, mut port: impl FnMut(usize) -> P) -> Self {
-        let lanes = (0..lanes.max(1))
-            .map(|lane| Lane { out: Mutex::new(Outbound::new(id)), port: port(lane) })
-            .collect();
+    pub(crate) fn new(
+        id: MemberId,
+        name: String,
+        addr: SocketAddr,
+        lanes: usize,
+        mut port: impl FnMut(usize) -> P,
+    ) -> Self {
+        let lanes =
+            (0..lanes.max(1)).map(|lane| Lane { out: Mutex::new(Outbound::new(id)), port: port(lane) }).collect();
         Self {
             id,
             name,
@@ -95,6 +102,7 @@ impl<P> Peer<P> {
             closed: AtomicBool::new(false),
             pressed: AtomicBool::new(false),
             queued: AtomicUsize::new(0),
+            losses: AtomicU64::new(0),
             heard: AtomicU64::new(0),
         }
     }
@@ -166,6 +174,17 @@ impl<P> Peer<P> {
     /// Bytes queued to it and not yet handed to the operating system.
     pub fn queued(&self) -> usize {
         self.queued.load(Ordering::Relaxed)
+    }
+
+    /// Times that its queue was given up: who counts before sending, and finds the same number under a lane's lock
+    /// afterwards, has lost nothing of what it queued on that lane before.
+    pub(crate) fn losses(&self) -> u64 {
+        self.losses.load(Ordering::Acquire)
+    }
+
+    /// Notes that its queue is about to be given up.
+    pub(crate) fn note_loss(&self) {
+        self.losses.fetch_add(1, Ordering::AcqRel);
     }
 
     /// Notes that it was heard; what `Control` takes as life.

@@ -49,10 +49,10 @@ impl Pulls {
 
     /// A member answered, whatever it had.
     pub(super) fn answered(&mut self, context: &[u8], uid: Uid, from: MemberId) {
-        if let Some(pull) = self.0.get_mut(&(context.to_vec(), uid)) {
-            if !pull.answered.contains(&from) {
-                pull.answered.push(from);
-            }
+        if let Some(pull) = self.0.get_mut(&(context.to_vec(), uid))
+            && !pull.answered.contains(&from)
+        {
+            pull.answered.push(from);
         }
     }
 

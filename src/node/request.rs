@@ -262,7 +262,8 @@ impl Ticket {
 }
 
 fn outcome(inner: &Inner, committed: &Committed, op: Option<&Arc<Op>>) -> Outcome {
-    let mut outcome = Outcome { status: Status::Replicated, version: committed.commit.version, copies: 1, missing: Vec::new() };
+    let mut outcome =
+        Outcome { status: Status::Replicated, version: committed.commit.version, copies: 1, missing: Vec::new() };
     outcome.status = match committed.commit.status {
         CommitStatus::Ended => {
             crate::stats::bump(&inner.shell.core.counters.ended);
@@ -282,11 +283,7 @@ fn outcome(inner: &Inner, committed: &Committed, op: Option<&Arc<Op>>) -> Outcom
             outcome.missing = now
                 .missing
                 .iter()
-                .map(|(member, reason)| Missing {
-                    member: *member,
-                    name: names(*member),
-                    reason: *reason,
-                })
+                .map(|(member, reason)| Missing { member: *member, name: names(*member), reason: *reason })
                 .collect();
         }
     }

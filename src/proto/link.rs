@@ -148,7 +148,14 @@ pub struct AcceptLink {
 impl AcceptLink {
     /// A link that waits for `Hello`. `whole_max` caps a frame joined from parts.
     pub fn new(whole_max: usize) -> Self {
-        Self { decoder: Decoder::new(whole_max), hello: None, received: 0, applied: 0, acked: 0, refused: SmallVec::new() }
+        Self {
+            decoder: Decoder::new(whole_max),
+            hello: None,
+            received: 0,
+            applied: 0,
+            acked: 0,
+            refused: SmallVec::new(),
+        }
     }
 
     /// Where bytes are read to.
@@ -176,6 +183,8 @@ impl AcceptLink {
         state: NodeState,
         out: &mut Vec<u8>,
     ) -> Result<Option<AcceptEvent>, LinkError> {
+        // Whoever asks for the next has taken in the last.
+        self.applied = self.received;
         loop {
             let Some(frame) = self.decoder.next()? else {
                 self.received += self.decoder.take_units();
@@ -205,9 +214,11 @@ impl AcceptLink {
                         append(out, &wire::encode_control(&Control::EchoReply(token)));
                     }
                 }
-                (false, Kind::Session | Kind::StateRequest | Kind::StateDone | Kind::Pull | Kind::Status | Kind::Message) => {
+                (
+                    false,
+                    Kind::Session | Kind::StateRequest | Kind::StateDone | Kind::Pull | Kind::Status | Kind::Message,
+                ) => {
                     self.received += units;
-                    self.applied = self.received;
                     return Ok(Some(AcceptEvent::Frame(frame, self.received)));
                 }
                 (_, kind) => return Err(LinkError::Unexpected(kind)),
@@ -253,5 +264,53 @@ fn refusal(hello: &Hello, me: &Identity, state: NodeState) -> Option<RefuseReaso
 pub fn append(out: &mut Vec<u8>, frame: &wire::FrameOut) {
     for part in &frame.parts {
         out.extend_from_slice(part);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_frame_whose_content_was_refused_by_the_reader_is_received_and_not_applied() {
+        let me = |member| Identity {
+            member: MemberId(member),
+            cluster: 7,
+            name: String::from("n"),
+            addr: std::net::SocketAddr::from(([127, 0, 0, 1], 4700)),
+        };
+        let hello = Hello {
+            versions: wire::PROTOCOL,
+            cluster: 7,
+            member: MemberId(1),
+            expect: MemberId(2),
+            lane: 0,
+            lanes: 1,
+            state: NodeState::Ready,
+            probe: false,
+            addr: me(1).addr,
+            name: String::from("one"),
+        };
+        let mut bytes = Vec::new();
+        append(&mut bytes, &wire::encode_hello(&hello));
+        for _ in 0..2 {
+            append(&mut bytes, &wire::encode_control(&Control::Status(NodeState::Ready)));
+        }
+        let mut link = AcceptLink::new(1 << 20);
+        link.space()[..bytes.len()].copy_from_slice(&bytes);
+        link.filled(bytes.len());
+        let mut out = Vec::new();
+        for _ in 0..3 {
+            assert!(link.poll_event(&me(2), NodeState::Ready, &mut out).unwrap().is_some());
+        }
+        // The reader gives up on the second frame: it asks for no more, and the connection closes after the ack.
+        out.clear();
+        link.poll_ack(&mut out);
+        let mut decoder = Decoder::new(1 << 20);
+        decoder.authenticated();
+        decoder.space()[..out.len()].copy_from_slice(&out);
+        decoder.filled(out.len());
+        let ack = decoder.next().unwrap().unwrap().ack().unwrap();
+        assert_eq!((ack.received, ack.applied), (2, 1));
     }
 }

@@ -195,11 +195,11 @@ impl OpPool {
     /// A fresh op.
     pub fn take(&self, level: AckLevel) -> Arc<Op> {
         // An op that a window still refers to is left to that window: one try, then a new one.
-        if let Some(mut op) = self.0.pop() {
-            if let Some(idle) = Arc::get_mut(&mut op) {
-                idle.reset(level);
-                return op;
-            }
+        if let Some(mut op) = self.0.pop()
+            && let Some(idle) = Arc::get_mut(&mut op)
+        {
+            idle.reset(level);
+            return op;
         }
         let mut op = Op::default();
         op.reset(level);

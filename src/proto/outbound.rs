@@ -21,6 +21,9 @@ use crate::wire::{Ack, FrameOut, RefusedCode};
 /// Frames written and not yet acknowledged, at most; above it nothing more is written until acks come.
 pub const WINDOW_MAX: usize = 1 << 16;
 
+/// Who waits for a frame: nobody, one change, or after a reconnect several changes of one session.
+pub type Ops = SmallVec<[Arc<Op>; 1]>;
+
 /// What a frame stands for, so that it can be sent again after a reconnect. `T` names a session.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Content<T> {
@@ -45,11 +48,24 @@ pub struct Entry<T> {
     /// The bytes; given up once written, except for control messages.
     frame: Option<FrameOut>,
     content: Content<T>,
-    op: Option<Arc<Op>>,
-    confirmed: bool,
+    /// Who still waits for it.
+    ops: Ops,
     len: usize,
     /// A piece of a larger frame that is not its last.
     piece: bool,
+}
+
+impl<T> Entry<T> {
+    /// The member has it at this level: the changes that ask for no more are confirmed.
+    fn confirm(&mut self, level: AckLevel, member: MemberId, wakes: &mut Wakes) {
+        self.ops.retain(|op| {
+            let waits = op.level() != level;
+            if !waits {
+                wakes.extend(op.confirm(member));
+            }
+            waits
+        });
+    }
 }
 
 /// What the drain writes next: references to the bytes, and the place they belong to.
@@ -92,8 +108,14 @@ pub struct Unacked<T> {
     /// The bytes of a control message.
     pub frame: Option<FrameOut>,
     /// Whom it concerns.
-    pub op: Option<Arc<Op>>,
+    pub ops: Ops,
 }
+
+/// A frame to be sent again: its pieces, what it stands for, and whom it concerns.
+pub type Again<T> = (SmallVec<[FrameOut; 1]>, Content<T>, Option<Arc<Op>>);
+
+/// What a receiver refused, and why.
+pub type Refusals<T> = SmallVec<[(Content<T>, RefusedCode); 2]>;
 
 /// Whom to wake after the lane's lock is released.
 pub type Wakes = SmallVec<[Waker; 4]>;
@@ -120,11 +142,10 @@ pub struct Outbound<T> {
     blocked: bool,
     /// The socket became writable while somebody held the drain.
     writable_seen: bool,
-    /// Entries that the holder of the drain may have written without having said so yet.
+    /// `entries[sent..gathered]` may be written by the holder of the drain without its having said so yet.
     gathered: usize,
     /// An ack that overtook the writer's word: settled when that comes.
     early: Option<Ack>,
-
 }
 
 impl<T: Clone + PartialEq> Outbound<T> {
@@ -180,6 +201,10 @@ impl<T: Clone + PartialEq> Outbound<T> {
 
     /// Queues one frame (already cut to size: several pieces for a large one). The op, if any, expects this member.
     pub fn push(&mut self, pieces: &[FrameOut], content: &Content<T>, op: Option<&Arc<Op>>) -> usize {
+        self.push_for(pieces, content, op.cloned().into_iter().collect())
+    }
+
+    fn push_for(&mut self, pieces: &[FrameOut], content: &Content<T>, mut ops: Ops) -> usize {
         let mut added = 0;
         for (i, piece) in pieces.iter().enumerate() {
             let last = i + 1 == pieces.len();
@@ -187,8 +212,7 @@ impl<T: Clone + PartialEq> Outbound<T> {
             self.entries.push_back(Entry {
                 frame: Some(piece.clone()),
                 content: content.clone(),
-                op: if last { op.cloned() } else { None },
-                confirmed: false,
+                ops: if last { std::mem::take(&mut ops) } else { Ops::new() },
                 len: piece.len,
                 piece: !last,
             });
@@ -258,12 +282,7 @@ impl<T: Clone + PartialEq> Outbound<T> {
             if entry.content != Content::Control {
                 entry.frame = None;
             }
-            if let Some(op) = &entry.op {
-                if !entry.confirmed && op.level() == AckLevel::None {
-                    entry.confirmed = true;
-                    wakes.extend(op.confirm(self.member));
-                }
-            }
+            entry.confirm(AckLevel::None, self.member, wakes);
             self.sent += 1;
         }
         self.gathered = self.sent;
@@ -295,6 +314,8 @@ impl<T: Clone + PartialEq> Outbound<T> {
         if gathered.generation == self.generation {
             self.draining = false;
             self.gathered = self.sent;
+            // Nothing was written that it could speak of: the connection is broken, or the peer is not honest.
+            self.early = None;
         }
     }
 
@@ -312,7 +333,7 @@ impl<T: Clone + PartialEq> Outbound<T> {
     ///
     /// # Errors
     /// An ack for frames never written is no ack; the connection must close.
-    pub fn ack(&mut self, ack: &Ack, wakes: &mut Wakes) -> Result<SmallVec<[(Content<T>, RefusedCode); 2]>, BadAck> {
+    pub fn ack(&mut self, ack: &Ack, wakes: &mut Wakes) -> Result<Refusals<T>, BadAck> {
         let written = self.acked + self.sent as u64;
         let gathered = written + (self.gathered.saturating_sub(self.sent)) as u64;
         if ack.applied > ack.received || ack.received > gathered || ack.applied < self.acked {
@@ -337,32 +358,26 @@ impl<T: Clone + PartialEq> Outbound<T> {
                 return Err(BadAck);
             };
             refusals.push((entry.content.clone(), *code));
-            if let Some(op) = entry.op.take() {
+            for op in std::mem::take(&mut entry.ops) {
                 let reason = match code {
                     RefusedCode::Partial => MissingReason::Partial,
                     _ => MissingReason::Refused,
                 };
-                if !entry.confirmed {
-                    wakes.extend(op.miss(self.member, reason));
-                }
+                wakes.extend(op.miss(self.member, reason));
             }
         }
         for _ in self.acked..ack.applied {
             let Some(entry) = self.entries.pop_front() else { return Err(BadAck) };
             self.sent -= 1;
-            if let (Some(op), false) = (&entry.op, entry.confirmed) {
+            self.gathered = self.gathered.saturating_sub(1);
+            for op in &entry.ops {
                 wakes.extend(op.confirm(self.member));
             }
         }
         self.acked = ack.applied;
         let received = usize::try_from(ack.received - ack.applied).unwrap_or(0);
         for entry in self.entries.iter_mut().take(received) {
-            if let (Some(op), false) = (&entry.op, entry.confirmed) {
-                if op.level() == AckLevel::Received {
-                    entry.confirmed = true;
-                    wakes.extend(op.confirm(self.member));
-                }
-            }
+            entry.confirm(AckLevel::Received, self.member, wakes);
         }
         Ok(refusals)
     }
@@ -399,7 +414,7 @@ impl<T: Clone + PartialEq> Outbound<T> {
             unacked.push(Unacked {
                 frame: if entry.content == Content::Control { entry.frame } else { None },
                 content: entry.content,
-                op: if entry.confirmed { None } else { entry.op },
+                ops: entry.ops,
             });
         }
         self.sent = 0;
@@ -409,20 +424,22 @@ impl<T: Clone + PartialEq> Outbound<T> {
     }
 
     /// Opens the present connection: `again` goes before everything queued. Returns the bytes added.
-    pub fn open(&mut self, again: Vec<(SmallVec<[FrameOut; 1]>, Content<T>, Option<Arc<Op>>)>) -> usize {
+    pub fn open(&mut self, again: Vec<(SmallVec<[FrameOut; 1]>, Content<T>, Ops)>) -> usize {
         let behind = std::mem::take(&mut self.entries);
         let mut added = 0;
-        for (pieces, content, op) in again {
-            added += self.push(&pieces, &content, op.as_ref());
+        for (pieces, content, ops) in again {
+            added += self.push_for(&pieces, &content, ops);
         }
         self.entries.extend(behind);
         self.state = LaneState::Open;
         added
     }
 
-    /// Gives up what is not yet written (a piece of a frame under way excepted): its ops miss. Returns the bytes freed.
+    /// Gives up what is not yet written (a frame under way excepted, and what a holder of the drain gathered): its ops miss.
+    /// Control messages stay, but for those that somebody waits for: they speak of the frames before them.
+    /// Returns the bytes freed.
     pub fn give_up(&mut self, reason: MissingReason, wakes: &mut Wakes) -> usize {
-        let mut keep = self.sent + usize::from(self.written > 0);
+        let mut keep = (self.sent + usize::from(self.written > 0)).max(self.gathered);
         if keep > 0 {
             while self.entries.get(keep - 1).is_some_and(|e| e.piece) {
                 keep += 1;
@@ -431,12 +448,12 @@ impl<T: Clone + PartialEq> Outbound<T> {
         let mut freed = 0;
         let mut kept = VecDeque::with_capacity(keep.min(self.entries.len()));
         for (i, entry) in std::mem::take(&mut self.entries).into_iter().enumerate() {
-            if i < keep || entry.content == Content::Control {
+            if i < keep || entry.content == Content::Control && entry.ops.is_empty() {
                 kept.push_back(entry);
                 continue;
             }
             freed += entry.len;
-            if let (Some(op), false) = (&entry.op, entry.confirmed) {
+            for op in &entry.ops {
                 wakes.extend(op.miss(self.member, reason));
             }
         }
@@ -449,7 +466,7 @@ impl<T: Clone + PartialEq> Outbound<T> {
     pub fn end(&mut self, reason: MissingReason, wakes: &mut Wakes) -> usize {
         self.close();
         for entry in self.entries.drain(..) {
-            if let (Some(op), false) = (&entry.op, entry.confirmed) {
+            for op in &entry.ops {
                 wakes.extend(op.miss(self.member, reason));
             }
         }

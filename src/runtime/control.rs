@@ -20,8 +20,6 @@ const MULTICAST: Token = Token(1);
 const LISTENER: Token = Token(2);
 /// Datagrams read in one turn: a flood cannot keep the timers from running.
 const DATAGRAMS_PER_TURN: usize = 256;
-/// A complaint about the same kind of trouble is logged once in this time.
-const COMPLAINT_INTERVAL: Time = Time::from_secs(60);
 
 /// The control loop.
 #[derive(Debug)]
@@ -33,7 +31,6 @@ pub(super) struct ControlLoop {
     listener: TcpListener,
     group: SocketAddr,
     next_worker: usize,
-    complained: Option<Time>,
     stop: bool,
 }
 
@@ -50,7 +47,7 @@ impl ControlLoop {
         poll.registry().register(&mut multicast, MULTICAST, Interest::READABLE)?;
         poll.registry().register(&mut listener, LISTENER, Interest::READABLE)?;
         let group = SocketAddr::V4(shell.config.multicast);
-        Ok(Self { shell, control, poll, multicast, listener, group, next_worker: 0, complained: None, stop: false })
+        Ok(Self { shell, control, poll, multicast, listener, group, next_worker: 0, stop: false })
     }
 
     pub(super) fn run(mut self) {
@@ -109,7 +106,7 @@ impl ControlLoop {
         match action {
             Action::Ping(bytes) => {
                 if let Err(e) = self.multicast.send_to(&bytes, self.group) {
-                    self.complain(now, &format!("cannot send a ping to {}: {e}", self.group));
+                    self.shell.complain(None, "ping", || format!("cannot send a ping to {}: {e}", self.group));
                 }
             }
             Action::Dial(lane) => {
@@ -119,7 +116,7 @@ impl ControlLoop {
             Action::Probe { member, addr, token, within } => {
                 let (probe, hello) = Probe::new(&self.shell.core, member, addr, token);
                 let worker = self.next_worker();
-                self.shell.workers[worker].mailbox.post(Command::Probe(probe, hello, now + within));
+                self.shell.workers[worker].mailbox.post(Command::Probe(Box::new(probe), hello, now + within));
             }
             Action::Close(peer) => {
                 for lane in peer.lanes() {
@@ -141,7 +138,7 @@ impl ControlLoop {
     }
 
     /// Reads datagrams; true when the turn ended before the socket was empty.
-    fn hear(&mut self) -> bool {
+    fn hear(&self) -> bool {
         // One byte more than a ping, so that a longer datagram is told from one.
         let mut bytes = [0; wire::PING_LEN + 1];
         for _ in 0..DATAGRAMS_PER_TURN {
@@ -154,18 +151,13 @@ impl ControlLoop {
                 Ok(ping) => self.shell.core.post(Input::Ping(ping, from.ip())),
                 Err(error) => {
                     add(&self.shell.core.counters.bad_pings, 1);
-                    self.complain(self.shell.now(), &format!("datagram of {n} bytes from {from} is no ping: {error:?}"));
+                    self.shell.complain(Some(from.ip()), "datagram", || {
+                        format!("datagram of {n} bytes from {from} is no ping: {error:?}")
+                    });
                 }
             }
         }
         true
-    }
-
-    fn complain(&mut self, now: Time, what: &str) {
-        if self.complained.is_none_or(|t| now >= t + COMPLAINT_INTERVAL) {
-            self.complained = Some(now);
-            log::warn!("{what} (further ones are counted for a minute)");
-        }
     }
 
     fn accept(&mut self) {
@@ -179,7 +171,7 @@ impl ControlLoop {
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => return,
                 Err(e) => {
                     // Out of descriptors, say: the next connection tries again.
-                    self.complain(self.shell.now(), &format!("cannot accept: {e}"));
+                    self.shell.complain(None, "accept", || format!("cannot accept: {e}"));
                     return;
                 }
             }

@@ -1,9 +1,9 @@
 //! The thin shell on mio: the only room of the core with clocks, sockets and threads.
 //!
-//! One control loop owns [`Control`](crate::engine::Control), the multicast socket and the listener. `tcpThreadCount`
+//! One control loop owns [`Control`], the multicast socket and the listener. `tcpThreadCount`
 //! workers each own a `Poll` and the connections dealt to them for life. Callers write inline and may read their own
-//! ack (see [`port`]). No rule of replication lives here: the shell moves bytes and time, and does what
-//! [`Effects`](crate::engine::Effects) and [`Action`](crate::engine::Action) say.
+//! ack (see `port`). No rule of replication lives here: the shell moves bytes and time, and does what
+//! [`Effects`] and [`Action`](crate::engine::Action) say.
 
 pub mod affinity;
 mod control;
@@ -12,8 +12,9 @@ mod socket;
 mod sys;
 mod worker;
 
+use std::collections::BTreeMap;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::Waker;
@@ -33,11 +34,15 @@ use crate::wire;
 
 use self::control::ControlLoop;
 pub(crate) use self::port::Port;
-use self::worker::{Command, Worker};
 pub use self::socket::multicast_socket;
+use self::worker::{Command, Worker};
 
 /// Members at most, this node not counted.
 const MEMBERS_MAX: usize = 256;
+/// A complaint about the same kind of trouble from the same source is logged once in this time.
+const COMPLAINT_INTERVAL: Time = Time::from_secs(60);
+/// Sources and kinds that are complained of in that time, at most.
+const COMPLAINTS_MAX: usize = 256;
 /// Contexts at most.
 const CONTEXTS_MAX: usize = 1024;
 
@@ -65,6 +70,8 @@ pub(crate) struct Shell {
     control: Mailbox<ControlCommand>,
     status: Mutex<Status>,
     changed: Condvar,
+    /// What was complained of in the last minute, by source and kind.
+    complaints: Mutex<BTreeMap<(Option<IpAddr>, &'static str), Time>>,
     forks: u32,
     closing: AtomicBool,
 }
@@ -156,15 +163,12 @@ impl Shell {
         let listener = socket::listen(&config)?;
         let addr = listener.local_addr().map_err(|e| ShellError::Bind(SocketAddr::new(config.bind, config.port), e))?;
         let multicast = socket::join(&config)?;
-        let identity = Identity {
-            member,
-            cluster: wire::cluster_tag(&config.cluster),
-            name: config.name.clone(),
-            addr,
-        };
+        let identity =
+            Identity { member, cluster: wire::cluster_tag(&config.cluster), name: config.name.clone(), addr };
         let core = Arc::new(Core::new(core_settings(&config, identity, seed)));
         let worker_count = config.workers.max(1);
-        let make_port = Box::new(move |member: MemberId, lane: usize| Port::new(lane_worker(member, lane, worker_count)));
+        let make_port =
+            Box::new(move |member: MemberId, lane: usize| Port::new(lane_worker(member, lane, worker_count)));
         let control = Control::new(Arc::clone(&core), control_settings(&config, seed), make_port, Time::ZERO);
 
         let mut polls = Vec::new();
@@ -186,13 +190,15 @@ impl Shell {
             control: Mailbox::new(waker),
             status: Mutex::new(Status::default()),
             changed: Condvar::new(),
+            complaints: Mutex::default(),
             forks: sys::forks(),
             closing: AtomicBool::new(false),
         });
         let mut threads = Vec::new();
         for (index, poll) in polls.into_iter().enumerate() {
             let worker = Worker::new(Arc::clone(&shell), index, poll);
-            threads.push(sys::spawn(&format!("hotspare-io-{index}"), move || worker.run()).map_err(ShellError::Thread)?);
+            threads
+                .push(sys::spawn(&format!("hotspare-io-{index}"), move || worker.run()).map_err(ShellError::Thread)?);
         }
         let control = ControlLoop::new(Arc::clone(&shell), control, control_poll, multicast, listener)
             .map_err(ShellError::Thread)?;
@@ -204,6 +210,19 @@ impl Shell {
     /// Monotonic time since the start.
     pub(crate) fn now(&self) -> Time {
         instant_now().duration_since(self.started)
+    }
+
+    /// Logs one kind of trouble with one source at most once a minute; what others make happen must not fill a disk.
+    fn complain(&self, source: Option<IpAddr>, kind: &'static str, what: impl FnOnce() -> String) {
+        let now = self.now();
+        let mut complaints = self.complaints.lock();
+        complaints.retain(|_, at| now < *at + COMPLAINT_INTERVAL);
+        if complaints.len() >= COMPLAINTS_MAX || complaints.contains_key(&(source, kind)) {
+            return;
+        }
+        complaints.insert((source, kind), now);
+        drop(complaints);
+        log::warn!("{} (further ones are counted for a minute)", what());
     }
 
     /// Whether this is a forked child, in which the threads do not exist.

@@ -156,7 +156,9 @@ impl LaneSocket {
                 return Read::Lost;
             }
             Ok(n) => n,
-            Err(e) if matches!(e.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => return Read::Nothing,
+            Err(e) if matches!(e.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {
+                return Read::Nothing;
+            }
             Err(_) => {
                 self.lose(shell, outlet);
                 return Read::Lost;
@@ -165,7 +167,8 @@ impl LaneSocket {
         add(&shell.core.counters.bytes_received, n as u64);
         outlet.filled(n);
         if let Err(error) = outlet.process(&shell.core, shell.now(), fx) {
-            log::warn!("lane to {} closed: {error}", outlet.lane().peer.name());
+            let peer = &outlet.lane().peer;
+            shell.complain(Some(peer.addr().ip()), "lane", || format!("lane to {} closed: {error}", peer.name()));
             self.lose(shell, outlet);
             return Read::Lost;
         }
@@ -326,6 +329,12 @@ fn send(shell: &Shell, stream: &TcpStream, gather: &Gather) -> io::Result<usize>
 /// Waits for an op until the deadline, reading acks from the lanes it was written to where nobody else reads.
 pub(super) fn wait(shell: &Shell, lanes: &[LaneRef<Port>], op: &Arc<Op>, deadline: Time) {
     if op.is_done() || !op.set_waker(thread_waker()) {
+        // Nothing is waited for, and so no caller will read the acks that are still to come.
+        for lane in lanes {
+            if let Some(socket) = lane.get().port.socket() {
+                socket.hand_on(shell, lane);
+            }
+        }
         return;
     }
     let mut fx = Effects::default();
@@ -358,7 +367,14 @@ pub(super) fn wait(shell: &Shell, lanes: &[LaneRef<Port>], op: &Arc<Op>, deadlin
 
 /// Reads a lane until the op has its answer from that member, if nobody else reads, and says so; else follows whoever
 /// does.
-fn lead(shell: &Shell, lanes: &[LaneRef<Port>], at: usize, op: &Arc<Op>, deadline: Time, fx: &mut Effects<Port>) -> bool {
+fn lead(
+    shell: &Shell,
+    lanes: &[LaneRef<Port>],
+    at: usize,
+    op: &Arc<Op>,
+    deadline: Time,
+    fx: &mut Effects<Port>,
+) -> bool {
     let lane = &lanes[at];
     if !op.waits_for(lane.peer.id()) {
         return false;
@@ -381,16 +397,22 @@ fn lead(shell: &Shell, lanes: &[LaneRef<Port>], at: usize, op: &Arc<Op>, deadlin
     }
     // While this thread sleeps in a receive it can take nothing over on another lane.
     for other in lanes {
-        if let Some(socket) = other.get().port.socket() {
-            socket.unfollow(op);
+        if let Some(socket) = other.get().port.socket()
+            && socket.unfollow(op)
+            && !socket.outlet.is_locked()
+        {
+            // It may have been the one that a reader handed on to; one that still reads hands on when it is done.
+            socket.hand_on(shell, other);
         }
     }
     socket.disarm(shell, port.worker);
-    while op.waits_for(lane.peer.id()) && shell.now() < deadline && !shell.is_closed() {
-        let read = socket.read(shell, &mut outlet, true, fx);
+    while op.waits_for(lane.peer.id()) && !shell.is_closed() {
+        // What came while this thread waited on another lane is read past the deadline too: it may hold the answer.
+        let wait = shell.now() < deadline;
+        let read = socket.read(shell, &mut outlet, wait, fx);
         // Others' acks came too: they are woken before the next receive.
         shell.apply(fx);
-        if read == Read::Lost {
+        if read == Read::Lost || (!wait && read != Read::Full) {
             break;
         }
         // An ack that overtook the writer's word settles with that, not with another receive: the writer is between two

@@ -10,8 +10,8 @@ use super::ShellError;
 use crate::config::Config;
 
 /// Unsent bytes that the kernel takes before it says full: the backlog stays in queues that are bounded and can be
-/// given up. 128 KiB keeps a loopback stream busy (the kernel took 256 KiB instead of 3.9 MiB with it).
-const NOTSENT_LOWAT: u32 = 128 << 10;
+/// given up. With 128 KiB, sixteen callers of 16 KiB each filled it, and a worker's wake-up was added to each round.
+const NOTSENT_LOWAT: u32 = 512 << 10;
 /// How long a caller that reads its own ack sleeps in one receive before it looks at its deadline.
 pub(super) const RECEIVE_TIMEOUT: Duration = Duration::from_millis(100);
 

@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::io;
-use std::net::{Shutdown, TcpStream};
+use std::net::{IpAddr, Shutdown, TcpStream};
 use std::os::fd::{AsFd, AsRawFd};
 use std::sync::Arc;
 
@@ -39,7 +39,7 @@ pub(crate) enum Command {
     /// Connect a lane.
     Dial(LaneRef<Port>),
     /// Verify a member until the time given.
-    Probe(Probe, Vec<u8>, Time),
+    Probe(Box<Probe>, Vec<u8>, Time),
     /// Serve an accepted connection.
     Accepted(TcpStream),
     /// Close what was accepted from this member.
@@ -125,7 +125,7 @@ impl Worker {
             }
             self.shell.apply(&mut fx);
             self.read_mailbox(&mut fx);
-            self.expire(&mut fx);
+            self.expire();
             self.shell.apply(&mut fx);
         }
         for (_, conn) in self.conns.drain() {
@@ -137,9 +137,17 @@ impl Worker {
         let shell = Arc::clone(&self.shell);
         let mailbox = &shell.workers[self.index].mailbox;
         mailbox.begin();
+        let mut yielded = false;
         while let Some(command) = mailbox.take() {
             match command {
-                Command::Flush(lane) => port::flush(&shell, &lane, fx),
+                Command::Flush(lane) => {
+                    // A caller that shares this core was interrupted by its own wake-up: let it leave what it has, so that
+                    // one write carries many. Where the core is free this costs nothing and waits for nobody.
+                    if !std::mem::replace(&mut yielded, true) {
+                        std::thread::yield_now();
+                    }
+                    port::flush(&shell, &lane, fx);
+                }
                 Command::Dial(lane) => self.dial(lane),
                 Command::Probe(probe, hello, until) => self.probe(probe, hello, until),
                 Command::Accepted(stream) => self.accept(stream),
@@ -174,14 +182,14 @@ impl Worker {
         }
     }
 
-    fn probe(&mut self, mut probe: Probe, hello: Vec<u8>, until: Time) {
+    fn probe(&mut self, mut probe: Box<Probe>, hello: Vec<u8>, until: Time) {
         let shell = Arc::clone(&self.shell);
         let dialled = socket::dial(probe.addr, shell.config.bind, None)
             .and_then(|stream| self.register(&stream, Interest::READABLE | Interest::WRITABLE).map(|t| (stream, t)));
         match dialled {
             Ok((stream, token)) => {
                 self.deadlines.insert((until, token));
-                self.conns.insert(token, Conn::Probe(stream, Box::new(probe), hello));
+                self.conns.insert(token, Conn::Probe(stream, probe, hello));
             }
             Err(_) => probe.failed(&shell.core),
         }
@@ -189,7 +197,9 @@ impl Worker {
 
     fn accept(&mut self, stream: TcpStream) {
         if self.strangers >= STRANGERS_MAX {
-            log::warn!("too many connections without a handshake: one more is closed");
+            self.shell.complain(source(&stream), "strangers", || {
+                String::from("too many connections without a handshake: one more is closed")
+            });
             return;
         }
         let tuned = socket::tune_accepted(&stream, self.shell.config.congestion.as_deref())
@@ -201,13 +211,13 @@ impl Worker {
         self.conns.insert(token, Conn::Inlet(Box::new(Accepted { stream, inlet, out: Vec::new(), more: false })));
     }
 
-    fn close_member(&mut self, member: MemberId) {
+    fn close_member(&self, member: MemberId) {
         for conn in self.conns.values() {
-            if let Conn::Inlet(accepted) = conn {
-                if accepted.inlet.member() == member {
-                    // The end shows as an event, which removes it.
-                    let _already = accepted.stream.shutdown(Shutdown::Both);
-                }
+            if let Conn::Inlet(accepted) = conn
+                && accepted.inlet.member() == member
+            {
+                // The end shows as an event, which removes it.
+                let _already = accepted.stream.shutdown(Shutdown::Both);
             }
         }
     }
@@ -234,7 +244,8 @@ impl Worker {
             }
             Conn::Inlet(accepted) => {
                 let was_open = accepted.inlet.is_open();
-                let alive = (!writable || accepted.flush(&shell)) && (!(readable || writable) || accepted.read(&shell, fx));
+                let alive =
+                    (!writable || accepted.flush(&shell)) && (!(readable || writable) || accepted.read(&shell, fx));
                 if accepted.more {
                     self.ready.push(token);
                 }
@@ -274,7 +285,13 @@ impl Worker {
         match sent {
             Ok(n) if n == bytes.len() => {
                 let socket = Arc::new(LaneSocket::new(stream, Token(token), outlet));
-                lane.get().port.set_socket(Some(Arc::clone(&socket)));
+                let port = &lane.get().port;
+                port.set_socket(Some(Arc::clone(&socket)));
+                // Its member was removed while the connect was under way: whoever closed the lanes has passed by.
+                if lane.peer.is_closed() {
+                    socket.shut();
+                    port.set_socket(None);
+                }
                 self.conns.insert(token, Conn::Lane(lane, Arc::clone(&socket)));
                 socket.read_ready(&shell, fx);
             }
@@ -299,7 +316,7 @@ impl Worker {
     }
 
     /// Ends what did not show what it had to in time.
-    fn expire(&mut self, fx: &mut Effects<Port>) {
+    fn expire(&mut self) {
         let now = self.shell.now();
         while let Some((due, token)) = self.deadlines.first().copied() {
             if due > now {
@@ -308,13 +325,11 @@ impl Worker {
             self.deadlines.remove(&(due, token));
             let shell = Arc::clone(&self.shell);
             match self.conns.get_mut(&token) {
-                Some(Conn::Lane(_, socket)) => {
-                    if !socket.is_open() {
-                        socket.shut();
-                        socket.read_ready(&shell, fx);
-                        self.remove(token);
-                    }
+                Some(Conn::Lane(_, socket)) if !socket.is_open() => {
+                    // The end shows as an event, also to a caller that looks at the lane just now.
+                    socket.shut();
                 }
+                Some(Conn::Lane(..)) | None => {}
                 Some(Conn::Dialling(lane, _)) => {
                     shell.core.lane_lost(lane, None);
                     self.remove(token);
@@ -327,7 +342,6 @@ impl Worker {
                     probe.failed(&shell.core);
                     self.remove(token);
                 }
-                None => {}
             }
         }
     }
@@ -359,7 +373,10 @@ impl Accepted {
             let result = self.inlet.process(&shell.core, shell.now(), &mut self.out, fx);
             let flushed = self.flush(shell);
             if let Err(error) = result {
-                log::warn!("connection from {} closed: {error}", self.inlet.member());
+                shell.complain(source(&self.stream), "connection", || match self.stream.peer_addr() {
+                    Ok(addr) => format!("connection from {addr} (member {}) closed: {error}", self.inlet.member()),
+                    Err(_) => format!("connection from member {} closed: {error}", self.inlet.member()),
+                });
                 return false;
             }
             if !flushed {
@@ -422,6 +439,10 @@ fn run_probe(shell: &Shell, stream: &TcpStream, probe: &mut Probe, hello: &mut V
             false
         }
     }
+}
+
+fn source(stream: &TcpStream) -> Option<IpAddr> {
+    stream.peer_addr().ok().map(|addr| addr.ip())
 }
 
 fn close(shell: &Shell, conn: &Conn) {

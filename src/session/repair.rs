@@ -41,16 +41,28 @@ impl Context {
     }
 
     /// Every member answered and none had it whole: serve again if it was whole once, else drop it. True when it serves.
+    ///
+    /// Served again, it is whole by decision, which is a change like a write: it takes a version, so that who lacks what is
+    /// here notices, and so that others pass it on should this node die while it tells them.
     pub fn lift(&self, uid: Uid, _now: Time) -> bool {
-        let mut shard = self.cell(uid).lock.write();
+        let cell = self.cell(uid);
+        let mut guard = cell.lock.write();
+        let shard = &mut *guard;
         let Some(record) = shard.records.get_mut(uid) else { return false };
         if !record.is_partial() {
             return true;
         }
-        if record.is_expired() || record.lift() {
-            return !record.is_expired();
+        if record.is_expired() {
+            return false;
         }
-        drop(shard);
+        let before = Weight::of(record);
+        if record.lift() {
+            record.write(self.next_version());
+            self.settle(before, Weight::of(record), 0);
+            cell.schedule(&mut shard.queue, uid, record, record.deadline(self.me, &self.spans));
+            return true;
+        }
+        drop(guard);
         self.drop_record(uid, |r| r.is_partial() && !r.was_whole());
         false
     }

@@ -67,7 +67,8 @@ impl Context {
                 (None, Some(grave)) => Held::Grave(grave),
                 (None, None) => continue,
             };
-            let passed = matches!((writer, &held), (Some(writer), Held::Record(record)) if !record.is_written_by(writer));
+            let passed =
+                matches!((writer, &held), (Some(writer), Held::Record(record)) if !record.is_written_by(writer));
             if passed {
                 spent += PASSED;
             } else {

@@ -96,7 +96,14 @@ impl Users {
     }
 
     /// What the request hands to its commit.
-    pub(super) fn changes(&mut self, user: usize, plan: Plan, handle: &Handle, idle: Duration, sched: &mut Sched) -> Changes {
+    pub(super) fn changes(
+        &mut self,
+        user: usize,
+        plan: Plan,
+        handle: &Handle,
+        idle: Duration,
+        sched: &mut Sched,
+    ) -> Changes {
         let mut changes = Changes { touch: sched.chance(0.9), touch_now: sched.chance(0.1), ..Changes::default() };
         match plan {
             Plan::Delta => {

@@ -32,7 +32,7 @@
 //! - **I2, no ack before apply.** When a caller is told, each member that it counts as an applied copy and that is live in
 //!   the same incarnation is at or after the change.
 //! - **I3, one content.** Each (uid, attribute, version) has one content wherever it is seen, the one that was committed.
-//! - **I4, no way back.** On one incarnation the version of an attribute of a uid never falls.
+//! - **I4, no way back.** On one incarnation the version of an attribute of a readable uid never falls.
 //! - **I5, convergence.** Within a bound after everything has healed and load has ended, every node is ready, has every other in
 //!   view as a copy, has nothing unacknowledged, and all read the same sessions.
 //! - **I6, no resurrection.** A uid that is dead on a node never lives there again; one whose end has a live holder is

@@ -188,7 +188,10 @@ impl Oracle {
                 continue;
             }
             if self.dead.contains(&(member, *uid)) {
-                return Err(Violation::new("I6", format!("{member} had applied the end of {uid:?} and holds it again")));
+                return Err(Violation::new(
+                    "I6",
+                    format!("{member} had applied the end of {uid:?} and holds it again"),
+                ));
             }
             for (key, version, value) in &record.attrs {
                 let key = Key::from_slice(key);
@@ -204,6 +207,10 @@ impl Oracle {
                         return Err(Violation::new("I3", text));
                     }
                 }
+                // What is hidden may be older: an expired record drops what it had, and is filled again by whoever comes.
+                if record.partial || record.exp >= record.top {
+                    continue;
+                }
                 let seen = self.seen.entry((member, *uid, key)).or_insert(*version);
                 if *version < *seen {
                     let text = format!("{member} went back to {version:?} from {seen:?} in {uid:?}");
@@ -216,7 +223,14 @@ impl Oracle {
     }
 
     /// I4 as a request sees it.
-    pub(super) fn check_read(&mut self, member: MemberId, uid: Uid, key: Key, version: Version, content: u64) -> Checked {
+    pub(super) fn check_read(
+        &mut self,
+        member: MemberId,
+        uid: Uid,
+        key: Key,
+        version: Version,
+        content: u64,
+    ) -> Checked {
         if self.dead.contains(&(member, uid)) {
             let text = format!("a request at {member} was given {uid:?}, whose end was applied there");
             return Err(Violation::new("I6", text));
@@ -249,7 +263,9 @@ impl Oracle {
             let change = &self.changes[id];
             let Some(acked) = change.acked else { continue };
             let donor = change.holders.iter().find(|m| {
-                donors.get(m).is_some_and(|(since, state)| acked < *since && holds(change, state.get(&change.uid)).is_ok())
+                donors
+                    .get(m)
+                    .is_some_and(|(since, state)| acked < *since && holds(change, state.get(&change.uid)).is_ok())
             });
             let Some(donor) = donor else { continue };
             if self.is_idle(change.uid, now) {

@@ -74,6 +74,9 @@ pub(super) enum Kind {
     Swarm(Vec<Fault>),
 }
 
+/// Queues below this hold no huge values.
+const HUGE_QUEUE: usize = 16 << 20;
+
 /// The shape of the load.
 #[derive(Clone, Debug)]
 pub(super) struct Load {
@@ -155,7 +158,12 @@ impl Profile {
         };
         let nodes = rng.usize(2..=5);
         let length = Duration::from_millis(rng.u64(5000..9000));
-        let load = Load::draw(rng);
+        let mut load = Load::draw(rng);
+        let queue_bytes_max = if on(rng) { rng.usize(64 << 10..512 << 10) } else { 64 << 20 };
+        if queue_bytes_max < HUGE_QUEUE {
+            // A session has to fit a queue; the configuration sees to that.
+            (load.huge, load.tail) = (0.0, 0.0);
+        }
         Self {
             nodes,
             fault_every_ms: 300.0 + rng.f64() * 2000.0,
@@ -165,7 +173,7 @@ impl Profile {
             length,
             lanes: rng.usize(1..=3),
             frequency: Duration::from_millis(200),
-            queue_bytes_max: if on(rng) { rng.usize(32 << 10..256 << 10) } else { 64 << 20 },
+            queue_bytes_max,
             sessions: Settings {
                 max_idle: Duration::from_millis(max_idle),
                 idle_grace: Duration::from_millis(rng.u64(500..2000)),

@@ -27,7 +27,9 @@ const LOOK: Duration = Duration::from_millis(200);
 /// Load goes on for this long after everything has healed.
 const AFTERMATH: Duration = Duration::from_millis(1000);
 /// A cluster without faults is ready within this, a healed one quiet and equal.
-const PATIENCE: Duration = Duration::from_secs(75);
+const PATIENCE: Duration = Duration::from_secs(45);
+/// Once the load has ended, sessions that would expire are used once in this time: each full second.
+const PULSE: Duration = Duration::from_secs(1);
 /// How long a leaving node may take to hand over what it has queued.
 pub(super) const DRAIN: Duration = Duration::from_secs(2);
 
@@ -301,9 +303,14 @@ impl World {
                         }
                     }
                     NodeEvent::Ready(reason) => opened = Some(*reason),
-                    NodeEvent::SessionCreated(..) | NodeEvent::SessionChanged(..) | NodeEvent::SessionEnded(..) => continue,
+                    NodeEvent::SessionCreated(..) | NodeEvent::SessionChanged(..) | NodeEvent::SessionEnded(..) => {
+                        continue;
+                    }
                     NodeEvent::Refused(why) if !why.contains("andshake") => {
-                        return Err(Violation::new("wire", format!("n{host} refused what an honest member sent: {why}")));
+                        return Err(Violation::new(
+                            "wire",
+                            format!("n{host} refused what an honest member sent: {why}"),
+                        ));
                     }
                     _ => {}
                 }
@@ -331,7 +338,13 @@ impl World {
         if self.phase == Phase::Quiet && self.profile.sessions.max_idle > Duration::from_secs(60) {
             return Ok(());
         }
-        let think = self.users.think(&mut self.sched);
+        let think = if self.phase == Phase::Quiet {
+            // All at once and then a pause, so that there are moments without anything under way.
+            let beat = PULSE.saturating_sub(Duration::from_nanos(u64::from(self.sched.now().subsec_nanos())));
+            beat + self.sched.millis(0, 50)
+        } else {
+            self.users.think(&mut self.sched)
+        };
         self.sched.after(think, Event::Request(user));
         let Some(host) = self.choose(user) else { return Ok(()) };
         let Some(process) = &self.processes[host] else { return Ok(()) };
@@ -356,8 +369,7 @@ impl World {
             plan = Plan::Delta;
         }
         self.serial += 1;
-        let request =
-            Request { host, number: process.number, user, plan, handle, waits_until: None };
+        let request = Request { host, number: process.number, user, plan, handle, waits_until: None };
         self.requests.insert(self.serial, request);
         let hold = self.users.hold(&mut self.sched);
         self.sched.after(hold, Event::End(self.serial));
@@ -437,7 +449,15 @@ impl World {
         let recorded = match committed.commit.status {
             CommitStatus::Changed => {
                 self.report.updates += 1;
-                before.record(&context, &request.handle, &changes, committed.commit.version, member, &mut self.oracle, now)?
+                before.record(
+                    &context,
+                    &request.handle,
+                    &changes,
+                    committed.commit.version,
+                    member,
+                    &mut self.oracle,
+                    now,
+                )?
             }
             CommitStatus::Ended => {
                 self.report.ended += 1;
@@ -496,7 +516,8 @@ impl World {
         let confirmed: SmallVec<[MemberId; 5]> =
             caller.roster.iter().copied().filter(|m| !missing.contains(m)).collect();
         if !caller.changes.is_empty() && outcome.copies as usize != confirmed.len() {
-            let text = format!("an outcome counts {} copies; {confirmed:?} are not missing: {outcome:?}", outcome.copies);
+            let text =
+                format!("an outcome counts {} copies; {confirmed:?} are not missing: {outcome:?}", outcome.copies);
             return Err(Violation::new("outcome", text));
         }
         // Where several write at once, one may build on what a third has not received yet: it is partial for a moment.
@@ -580,7 +601,8 @@ impl World {
             }
             Phase::Storm | Phase::Aftermath => Ok(()),
             Phase::Quiet => {
-                let states = self.processes.iter().flatten().map(|p| (p.member, dump(p).into_iter().collect())).collect();
+                let states =
+                    self.processes.iter().flatten().map(|p| (p.member, dump(p).into_iter().collect())).collect();
                 let waits = self.not_quiet().or_else(|| differ(&states));
                 match waits {
                     None => {
@@ -627,10 +649,10 @@ impl World {
         None
     }
 
-    /// Queues stay below their cap, one change excepted: whether there is room is asked before it is cut into pieces.
+    /// Queues stay below their cap, but for a few control messages.
     fn check_bounds(&self, process: &Process) -> Ran {
         for peer in &process.core.roster().peers {
-            let cap = self.profile.queue_bytes_max();
+            let cap = self.profile.queue_bytes_max() + (16 << 10);
             if peer.queued() > cap {
                 let text = format!("{} bytes are queued from n{} to {}", peer.queued(), process.host, peer.name());
                 return Err(Violation::new("bounds", text));
@@ -689,7 +711,9 @@ impl Before {
         let writes = writes(handle, changes);
         let mut lead = true;
         for (uid, before) in &self.held {
-            let live = before.as_ref().is_some_and(|r| !r.dead && (r.top > r.exp || r.attrs.iter().any(|a| a.0[0] == key::ATTR)));
+            let live = before
+                .as_ref()
+                .is_some_and(|r| !r.dead && (r.top > r.exp || r.attrs.iter().any(|a| a.0[0] == key::ATTR)));
             if !handle.is_new() && !live {
                 continue;
             }
@@ -701,7 +725,9 @@ impl Before {
             let changed = before.as_ref().is_none_or(|b| b.top < after.top);
             let applied: SmallVec<[(Key, Content); 4]> = writes
                 .iter()
-                .filter(|(key, content)| (lead || content.is_none() || key[0] != key::ATTR) && applies(before.as_ref(), key, *content))
+                .filter(|(key, content)| {
+                    (lead || content.is_none() || key[0] != key::ATTR) && applies(before.as_ref(), key, *content)
+                })
                 .cloned()
                 .collect();
             lead = false;
@@ -721,7 +747,10 @@ impl Before {
         for (uid, _) in &self.held {
             let alive = context.dump_of(*uid).is_some_and(|r| !r.dead && !r.partial && r.top > r.exp);
             if alive {
-                return Err(Violation::new("ended", format!("{uid:?} lives where a request was told that it had ended")));
+                return Err(Violation::new(
+                    "ended",
+                    format!("{uid:?} lives where a request was told that it had ended"),
+                ));
             }
         }
         Ok(())
@@ -765,7 +794,8 @@ fn writes(handle: &Handle, changes: &Changes) -> Vec<(Key, Content)> {
 
 /// Whether writing this changes a record: a removal needs something to remove, a name or an idle time a difference.
 fn applies(before: Option<&RecordDump>, key: &Key, content: Content) -> bool {
-    let held = before.and_then(|r| r.attrs.iter().find(|(k, _, _)| k[..] == key[..])).and_then(|(_, _, v)| v.as_deref());
+    let held =
+        before.and_then(|r| r.attrs.iter().find(|(k, _, _)| k[..] == key[..])).and_then(|(_, _, v)| v.as_deref());
     match content {
         None => held.is_some(),
         Some(content) => key[0] == key::ATTR || held.map(digest) != Some(content),
@@ -781,16 +811,33 @@ fn differ(states: &BTreeMap<MemberId, BTreeMap<Uid, RecordDump>>) -> Option<Stri
         for uid in uids {
             let (here, there) = (visible(state.get(uid)), visible(reference.get(uid)));
             if here != there {
-                let text = format!("{uid:?} differs: {first} has {:?}, {member} has {:?}", reference.get(uid), state.get(uid));
-                return Some(text.chars().take(1500).collect());
+                let (one, other) = (sketch(reference.get(uid)), sketch(state.get(uid)));
+                return Some(format!("{uid:?} differs: {first} has {one}, {member} has {other}"));
             }
         }
     }
     None
 }
 
-/// What a reader can see of a record.
-fn visible(record: Option<&RecordDump>) -> Option<Vec<(&[u8], Version, Option<&[u8]>)>> {
+/// A record in few words.
+fn sketch(record: Option<&RecordDump>) -> String {
+    match record {
+        None => String::from("nothing"),
+        Some(record) if record.dead => String::from("its tombstone"),
+        Some(record) => {
+            let attrs = record.attrs.iter().map(|(key, version, value)| {
+                format!("{}={version:?}{}", show(key), if value.is_some() { "" } else { " removed" })
+            });
+            let (partial, top, exp) = (record.partial, record.top, record.exp);
+            format!("partial {partial} top {top:?} exp {exp:?} {}", attrs.collect::<Vec<_>>().join(" "))
+        }
+    }
+}
+
+/// What a reader can see of a record: key, version, value.
+type Visible<'a> = Vec<(&'a [u8], Version, Option<&'a [u8]>)>;
+
+fn visible(record: Option<&RecordDump>) -> Option<Visible<'_>> {
     let record = record.filter(|r| !r.dead && !r.partial && r.top > r.exp)?;
     let live = record.attrs.iter().filter(|(_, _, value)| value.is_some());
     Some(live.map(|(key, version, value)| (&key[..], *version, value.as_deref())).collect())

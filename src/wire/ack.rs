@@ -68,25 +68,15 @@ impl fmt::Display for RefusedCode {
 ///
 /// With more than [`Ack::REFUSED_MAX`] refusals.
 pub fn encode_ack(ack: &Ack, out: &mut Vec<u8>) {
-    assert!(
-        ack.refused.len() <= Ack::REFUSED_MAX,
-        "too many refusals for one ack"
-    );
-    let counts = Counts {
-        received: U64::new(ack.received),
-        applied: U64::new(ack.applied),
-    };
+    assert!(ack.refused.len() <= Ack::REFUSED_MAX, "too many refusals for one ack");
+    let counts = Counts { received: U64::new(ack.received), applied: U64::new(ack.applied) };
     let meta_len = size_of::<Counts>() + ack.refused.len() * size_of::<Refused>();
     let header = Header::new(Kind::Ack, meta_len, 0);
     out.reserve(header.frame_len);
     out.extend_from_slice(&header.encode());
     out.extend_from_slice(counts.as_bytes());
     for (position, code) in &ack.refused {
-        let refused = Refused {
-            position: U64::new(*position),
-            code: *code as u8,
-            reserved: [0; 7],
-        };
+        let refused = Refused { position: U64::new(*position), code: *code as u8, reserved: [0; 7] };
         out.extend_from_slice(refused.as_bytes());
     }
 }
@@ -106,11 +96,7 @@ impl Frame {
             return Err(FrameError::Body);
         }
         let refused = refused.iter().map(Refused::get).collect::<Result<_, _>>()?;
-        Ok(Ack {
-            received,
-            applied,
-            refused,
-        })
+        Ok(Ack { received, applied, refused })
     }
 }
 

@@ -44,9 +44,7 @@ pub fn encode_control(control: &Control) -> FrameOut {
             FrameOut::fixed(Kind::StateDone, &done, &[])
         }
         Control::Pull(context, uid) => FrameOut::fixed(Kind::Pull, &UidLayout::new(*uid), context),
-        Control::Status(state) => {
-            FrameOut::fixed(Kind::Status, &[*state as u8, 0, 0, 0, 0, 0, 0, 0], &[])
-        }
+        Control::Status(state) => FrameOut::fixed(Kind::Status, &[*state as u8, 0, 0, 0, 0, 0, 0, 0], &[]),
         Control::Echo(number) => FrameOut::fixed(Kind::Echo, &U64::new(*number), &[]),
         Control::EchoReply(number) => FrameOut::fixed(Kind::EchoReply, &U64::new(*number), &[]),
         Control::Message(topic, payload) => encode_message(*topic, payload),
@@ -64,11 +62,7 @@ impl Frame {
             Kind::StateRequest => Ok(Control::StateRequest(self.fixed::<U64>(self.kind)?.get())),
             Kind::StateDone => {
                 let done: &Done = self.fixed(self.kind)?;
-                Ok(Control::StateDone(
-                    done.round.get(),
-                    done.records.get(),
-                    done.lanes.get(),
-                ))
+                Ok(Control::StateDone(done.round.get(), done.records.get(), done.lanes.get()))
             }
             Kind::Pull => {
                 let (uid, _, context) = self.fixed_with_payload::<UidLayout>(self.kind)?;
@@ -76,18 +70,13 @@ impl Frame {
             }
             Kind::Status => {
                 let [state, ..] = self.fixed::<[u8; 8]>(self.kind)?;
-                NodeState::from_wire(*state)
-                    .map(Control::Status)
-                    .ok_or(FrameError::Body)
+                NodeState::from_wire(*state).map(Control::Status).ok_or(FrameError::Body)
             }
             Kind::Echo => Ok(Control::Echo(self.fixed::<U64>(self.kind)?.get())),
             Kind::EchoReply => Ok(Control::EchoReply(self.fixed::<U64>(self.kind)?.get())),
             Kind::Message => {
                 let (topic, at, payload) = self.fixed_with_payload::<Topic>(self.kind)?;
-                Ok(Control::Message(
-                    topic.topic.get(),
-                    frame::keep(&self.bytes, at, payload.len()),
-                ))
+                Ok(Control::Message(topic.topic.get(), frame::keep(&self.bytes, at, payload.len())))
             }
             Kind::Hello | Kind::Welcome | Kind::Refuse | Kind::Ack | Kind::Session | Kind::Part => {
                 Err(FrameError::Kind)
@@ -98,10 +87,7 @@ impl Frame {
 
 /// Small payloads are copied. Large ones are shared, and zeros fill the frame up behind them.
 fn encode_message(topic: u32, payload: &Slice) -> FrameOut {
-    let topic = Topic {
-        topic: U32::new(topic),
-        reserved: [0; 4],
-    };
+    let topic = Topic { topic: U32::new(topic), reserved: [0; 4] };
     if payload.len() < BY_REFERENCE {
         return FrameOut::fixed(Kind::Message, &topic, payload);
     }
@@ -117,10 +103,7 @@ fn encode_message(topic: u32, payload: &Slice) -> FrameOut {
         head.resize(padding);
         parts.push(head.freeze());
     }
-    FrameOut {
-        parts,
-        len: header.frame_len,
-    }
+    FrameOut { parts, len: header.frame_len }
 }
 
 #[derive(FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]

@@ -76,10 +76,7 @@ impl Decoder {
             self.make_room();
             return self.buf.spare();
         }
-        let joint = self
-            .joint
-            .as_mut()
-            .expect("a piece is outstanding of a joint");
+        let joint = self.joint.as_mut().expect("a piece is outstanding of a joint");
         &mut joint.spare()[..outstanding]
     }
 
@@ -99,10 +96,7 @@ impl Decoder {
         }
         assert!(n <= outstanding, "filled more than the space");
         self.piece = Some(outstanding - n);
-        let joint = self
-            .joint
-            .as_mut()
-            .expect("a piece is outstanding of a joint");
+        let joint = self.joint.as_mut().expect("a piece is outstanding of a joint");
         joint.advance(n);
     }
 
@@ -119,10 +113,7 @@ impl Decoder {
     /// # Errors
     ///
     /// What is wrong with the next frame; the stream cannot go on, and the same error is returned from then on.
-    #[expect(
-        clippy::should_implement_trait,
-        reason = "an error ends the stream; an iterator would promise more"
-    )]
+    #[expect(clippy::should_implement_trait, reason = "an error ends the stream; an iterator would promise more")]
     pub fn next(&mut self) -> Result<Option<Frame>, FrameError> {
         if let Some(error) = self.failed {
             return Err(error);
@@ -155,9 +146,7 @@ impl Decoder {
         let header = match self.header {
             Some(header) => header,
             None if self.buf.len() < HEADER_LEN => return Ok(Step::Starved),
-            None => *self
-                .header
-                .insert(Header::check(self.buf.as_bytes(), self.frame_max)?),
+            None => *self.header.insert(Header::check(self.buf.as_bytes(), self.frame_max)?),
         };
         if header.kind == Kind::Part {
             return self.start_of_piece(header);
@@ -172,10 +161,7 @@ impl Decoder {
             // The frame had a buffer of its own; who keeps the frame decides alone how long that lives.
             self.buf = Buf::new();
         }
-        Ok(Step::Frame(Frame {
-            kind: header.kind,
-            bytes,
-        }))
+        Ok(Step::Frame(Frame { kind: header.kind, bytes }))
     }
 
     /// Moves what came of a part's piece to the joint, and sends the rest there.

@@ -39,10 +39,7 @@ impl FrameOut {
     /// A frame in one piece.
     pub(super) fn whole(bytes: Buf) -> Self {
         let len = bytes.len();
-        Self {
-            parts: smallvec![bytes.freeze()],
-            len,
-        }
+        Self { parts: smallvec![bytes.freeze()], len }
     }
 
     /// A frame with a fixed body and a payload, copied when it is small.
@@ -77,11 +74,7 @@ impl Frame {
             return Err(FrameError::Kind);
         }
         let (meta, payload_at) = (header.meta_len, header.payload_at());
-        Ok((
-            &bytes[super::HEADER_LEN..][..meta],
-            payload_at,
-            &bytes[payload_at..][..header.payload_len],
-        ))
+        Ok((&bytes[super::HEADER_LEN..][..meta], payload_at, &bytes[payload_at..][..header.payload_len]))
     }
 
     /// The fixed body of a frame of this kind, which has no payload.

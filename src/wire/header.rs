@@ -119,16 +119,8 @@ impl Header {
     /// When the frame would reach 4 GiB; the cap on a session is far below.
     pub(super) fn new(kind: Kind, meta_len: usize, payload_len: usize) -> Self {
         let frame_len = pad16(payload_at(meta_len) + payload_len);
-        assert!(
-            u32::try_from(frame_len).is_ok(),
-            "a frame is smaller than 4 GiB"
-        );
-        Self {
-            kind,
-            frame_len,
-            meta_len,
-            payload_len,
-        }
+        assert!(u32::try_from(frame_len).is_ok(), "a frame is smaller than 4 GiB");
+        Self { kind, frame_len, meta_len, payload_len }
     }
 
     pub(super) fn encode(self) -> [u8; HEADER_LEN] {
@@ -203,12 +195,7 @@ impl Layout {
             return Err(FrameError::Length);
         }
         let wide = |n: u64| usize::try_from(n).map_err(|_| FrameError::TooLarge);
-        Ok(Header {
-            kind,
-            frame_len: wide(frame_len)?,
-            meta_len: wide(meta_len)?,
-            payload_len: wide(payload_len)?,
-        })
+        Ok(Header { kind, frame_len: wide(frame_len)?, meta_len: wide(meta_len)?, payload_len: wide(payload_len)? })
     }
 }
 

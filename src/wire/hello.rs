@@ -128,10 +128,7 @@ pub fn encode_welcome(welcome: &Welcome) -> FrameOut {
 /// Encodes a refusal.
 #[must_use]
 pub fn encode_refuse(reason: RefuseReason) -> FrameOut {
-    let layout = RefuseLayout {
-        reason: reason as u8,
-        reserved: [0; 15],
-    };
+    let layout = RefuseLayout { reason: reason as u8, reserved: [0; 15] };
     FrameOut::fixed(Kind::Refuse, &layout, &[])
 }
 
@@ -197,9 +194,7 @@ impl Frame {
 /// FNV-1a (Fowler, Noll, Vo): it tells clusters apart that share a network by accident and protects from nobody.
 #[must_use]
 pub fn cluster_tag(name: &str) -> u64 {
-    name.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
-        (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
-    })
+    name.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3))
 }
 
 #[derive(FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]

@@ -33,12 +33,7 @@ impl Addr {
                 6
             }
         };
-        Self {
-            ip,
-            port: U16::new(addr.port()),
-            family,
-            reserved: [0; 5],
-        }
+        Self { ip, port: U16::new(addr.port()), family, reserved: [0; 5] }
     }
 
     pub(super) fn get(&self) -> Result<SocketAddr, FrameError> {
@@ -72,18 +67,11 @@ impl<const N: usize> Text<N> {
         }
         let mut bytes = [0; N];
         bytes[..len].copy_from_slice(&text.as_bytes()[..len]);
-        Self {
-            len: u8::try_from(len).expect("texts are shorter than 256 bytes"),
-            reserved: [0; 7],
-            bytes,
-        }
+        Self { len: u8::try_from(len).expect("texts are shorter than 256 bytes"), reserved: [0; 7], bytes }
     }
 
     pub(super) fn get(&self) -> Result<&str, FrameError> {
-        let bytes = self
-            .bytes
-            .get(..usize::from(self.len))
-            .ok_or(FrameError::Body)?;
+        let bytes = self.bytes.get(..usize::from(self.len)).ok_or(FrameError::Body)?;
         str::from_utf8(bytes).map_err(|_| FrameError::Body)
     }
 }
@@ -100,8 +88,7 @@ pub(super) struct Proof {
     mac: [u8; 16],
 }
 
-const _: () =
-    assert!(size_of::<Addr>() == 24 && size_of::<Text<64>>() == 72 && size_of::<Proof>() == 64);
+const _: () = assert!(size_of::<Addr>() == 24 && size_of::<Text<64>>() == 72 && size_of::<Proof>() == 64);
 
 /// A uid.
 #[derive(Clone, Copy, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
@@ -113,10 +100,7 @@ pub(super) struct UidLayout {
 
 impl UidLayout {
     pub(super) fn new(uid: Uid) -> Self {
-        Self {
-            counter: U64::new(uid.counter),
-            member: U64::new(uid.member.0),
-        }
+        Self { counter: U64::new(uid.counter), member: U64::new(uid.member.0) }
     }
 
     pub(super) fn get(&self) -> Result<Uid, FrameError> {
@@ -124,10 +108,7 @@ impl UidLayout {
         if counter > COUNTER_MAX {
             return Err(FrameError::Body);
         }
-        Ok(Uid {
-            counter,
-            member: MemberId(self.member.get()),
-        })
+        Ok(Uid { counter, member: MemberId(self.member.get()) })
     }
 }
 

@@ -33,9 +33,7 @@ pub use decoder::Decoder;
 pub use error::FrameError;
 pub use frame::{Frame, FrameOut};
 pub use header::Kind;
-pub use hello::{
-    Hello, RefuseReason, Welcome, cluster_tag, encode_hello, encode_refuse, encode_welcome,
-};
+pub use hello::{Hello, RefuseReason, Welcome, cluster_tag, encode_hello, encode_refuse, encode_welcome};
 pub use ping::{PING_LEN, Ping, decode_ping, encode_ping};
 pub use session::{AttrOut, AttrView, SessionOut, SessionView, encode_session, flags};
 
@@ -57,6 +55,10 @@ pub const PART_BYTES: usize = 256 << 10;
 pub const PROTOCOL: (u8, u8) = (1, 1);
 
 /// Values at or above this travel by reference; smaller ones are copied into the frame.
+///
+/// Copying costs about 25 ns a KiB (`benches/codec.rs`: 140 ns for 64 bytes, 165 ns for 1 KiB, 141 ns for 16 KiB by
+/// reference). From a page on that is more than one more piece to gather, and worth keeping the application's buffer
+/// alive until it is sent.
 pub const BY_REFERENCE: usize = 4096;
 
 /// Longest node name that travels; longer ones are cut at a character's end.

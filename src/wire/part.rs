@@ -15,11 +15,8 @@ use crate::buffer::{Buf, Slice};
 /// Bytes of a `Part` frame before its piece.
 pub(super) const HEAD_LEN: usize = HEADER_LEN + size_of::<Layout>();
 
-const _: () = assert!(
-    HEAD_LEN + PART_BYTES <= FRAME_BYTES_MAX
-        && HEAD_LEN.is_multiple_of(16)
-        && PART_BYTES.is_multiple_of(16)
-);
+const _: () =
+    assert!(HEAD_LEN + PART_BYTES <= FRAME_BYTES_MAX && HEAD_LEN.is_multiple_of(16) && PART_BYTES.is_multiple_of(16));
 
 #[derive(FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
 #[repr(C)]
@@ -31,28 +28,19 @@ struct Layout {
 /// The `Part` frames of a frame; the pieces share its memory.
 pub(super) fn split(frame: &FrameOut) -> SmallVec<[FrameOut; 1]> {
     let mut heads = Buf::with_capacity(frame.len.div_ceil(PART_BYTES) * HEAD_LEN);
-    let mut rest = Rest {
-        parts: &frame.parts,
-        used: 0,
-    };
+    let mut rest = Rest { parts: &frame.parts, used: 0 };
     (0..frame.len)
         .step_by(PART_BYTES)
         .map(|offset| {
             let piece = PART_BYTES.min(frame.len - offset);
-            let layout = Layout {
-                total: U64::new(frame.len as u64),
-                offset: U64::new(offset as u64),
-            };
+            let layout = Layout { total: U64::new(frame.len as u64), offset: U64::new(offset as u64) };
             let header = Header::new(Kind::Part, size_of::<Layout>(), piece);
             heads.extend_from_slice(&header.encode());
             heads.extend_from_slice(layout.as_bytes());
             let mut parts = SmallVec::new();
             parts.push(heads.split_to(HEAD_LEN));
             rest.take(piece, &mut parts);
-            FrameOut {
-                parts,
-                len: header.frame_len,
-            }
+            FrameOut { parts, len: header.frame_len }
         })
         .collect()
 }
@@ -94,31 +82,20 @@ impl Joint {
         head: &[u8],
         whole_max: usize,
     ) -> Result<&'a mut Self, FrameError> {
-        let body = head
-            .get(HEADER_LEN..HEADER_LEN + header.meta_len)
-            .ok_or(FrameError::Part)?;
+        let body = head.get(HEADER_LEN..HEADER_LEN + header.meta_len).ok_or(FrameError::Part)?;
         let layout = Layout::ref_from_bytes(body).map_err(|_| FrameError::Part)?;
         let wide = |n: U64| usize::try_from(n.get()).map_err(|_| FrameError::TooLarge);
         let (total, offset) = (wide(layout.total)?, wide(layout.offset)?);
         if total > whole_max {
             return Err(FrameError::TooLarge);
         }
-        let (expected, announced) = joint
-            .as_ref()
-            .map_or((0, total), |j| (j.bytes.len(), j.total));
+        let (expected, announced) = joint.as_ref().map_or((0, total), |j| (j.bytes.len(), j.total));
         let piece = header.payload_len;
-        if offset != expected
-            || total != announced
-            || piece == 0
-            || !piece.is_multiple_of(16)
-            || piece > total - offset
+        if offset != expected || total != announced || piece == 0 || !piece.is_multiple_of(16) || piece > total - offset
         {
             return Err(FrameError::Part);
         }
-        let joint = joint.get_or_insert_with(|| Self {
-            bytes: Buf::new(),
-            total,
-        });
+        let joint = joint.get_or_insert_with(|| Self { bytes: Buf::new(), total });
         joint.make_room(piece);
         Ok(joint)
     }
@@ -155,9 +132,6 @@ impl Joint {
         if header.frame_len != self.total || header.kind == Kind::Part {
             return Err(FrameError::Part);
         }
-        Ok(Frame {
-            kind: header.kind,
-            bytes: self.bytes.freeze(),
-        })
+        Ok(Frame { kind: header.kind, bytes: self.bytes.freeze() })
     }
 }

@@ -88,19 +88,11 @@ pub struct SessionOut<'a> {
 #[must_use]
 pub fn encode_session(out: &SessionOut<'_>) -> FrameOut {
     debug_assert!(out.attrs.iter().all(|attr| !attr.key.is_empty()));
-    let values = |large: bool| {
-        out.attrs
-            .iter()
-            .filter_map(|attr| attr.value)
-            .filter(move |value| is_large(value) == large)
-    };
+    let values =
+        |large: bool| out.attrs.iter().filter_map(|attr| attr.value).filter(move |value| is_large(value) == large);
     let small: usize = values(false).map(|value| value.len()).sum();
     let large: usize = values(true).map(|value| value.len()).sum();
-    let large_at = if large == 0 {
-        small
-    } else {
-        pad16(small + large) - large
-    };
+    let large_at = if large == 0 { small } else { pad16(small + large) - large };
 
     let mut head = Buf::with_capacity(payload_at(meta_len_max(out)) + large_at + 16);
     head.resize(HEADER_LEN);
@@ -117,10 +109,7 @@ pub fn encode_session(out: &SessionOut<'_>) -> FrameOut {
     let mut parts = SmallVec::new();
     parts.push(head.freeze());
     parts.extend(values(true).cloned());
-    FrameOut {
-        parts,
-        len: header.frame_len,
-    }
+    FrameOut { parts, len: header.frame_len }
 }
 
 impl Frame {
@@ -131,21 +120,14 @@ impl Frame {
     /// When it is another kind, or anything in it is out of bounds.
     pub fn session(&self) -> Result<SessionView<'_>, FrameError> {
         let (archive, payload_at, payload) = self.body(Kind::Session)?;
-        let validator =
-            ArchiveValidator::with_max_depth(archive, NonZeroUsize::new(ARCHIVE_DEPTH_MAX));
-        let meta = access_with_context::<ArchivedMeta<'static>, _, Failure>(
-            archive,
-            &mut Validator::new(validator, ()),
-        )
-        .map_err(|_| FrameError::Meta)?;
+        let validator = ArchiveValidator::with_max_depth(archive, NonZeroUsize::new(ARCHIVE_DEPTH_MAX));
+        let meta =
+            access_with_context::<ArchivedMeta<'static>, _, Failure>(archive, &mut Validator::new(validator, ()))
+                .map_err(|_| FrameError::Meta)?;
         if !meta.is_sound(payload.len()) {
             return Err(FrameError::Meta);
         }
-        Ok(SessionView {
-            meta,
-            frame: &self.bytes,
-            payload_at,
-        })
+        Ok(SessionView { meta, frame: &self.bytes, payload_at })
     }
 }
 
@@ -212,11 +194,7 @@ impl<'a> SessionView<'a> {
         self.meta.attrs.as_slice().iter().map(move |attr| {
             let (key, rest) = keys.split_at(attr.key_len.to_native() as usize);
             keys = rest;
-            AttrView {
-                key,
-                version: attr.version.version(),
-                value: attr.value_range(),
-            }
+            AttrView { key, version: attr.version.version(), value: attr.value_range() }
         })
     }
 
@@ -300,10 +278,7 @@ impl<'a> Meta<'a> {
         Self {
             context: Bytes(out.context),
             keys: Keys(out.attrs),
-            attrs: Table {
-                attrs: out.attrs,
-                large_at,
-            },
+            attrs: Table { attrs: out.attrs, large_at },
             over: Uids(out.over),
             uid: Stamp::of_uid(out.uid),
             top: Stamp::of_version(out.top),
@@ -323,10 +298,7 @@ impl ArchivedMeta<'_> {
         let stamps = [&self.uid, &self.top, &self.exp, &self.base];
         let mut keys_len = 0u64;
         self.clock <= COUNTER_MAX
-            && stamps
-                .into_iter()
-                .chain(self.over.iter())
-                .all(ArchivedStamp::is_sound)
+            && stamps.into_iter().chain(self.over.iter()).all(ArchivedStamp::is_sound)
             && self.attrs.iter().all(|attr| {
                 keys_len += u64::from(attr.key_len.to_native());
                 attr.is_sound(payload_len)
@@ -344,17 +316,11 @@ struct Stamp {
 
 impl Stamp {
     fn of_uid(uid: Uid) -> Self {
-        Self {
-            counter: uid.counter,
-            member: uid.member.0,
-        }
+        Self { counter: uid.counter, member: uid.member.0 }
     }
 
     fn of_version(version: Version) -> Self {
-        Self {
-            counter: version.counter,
-            member: version.member.0,
-        }
+        Self { counter: version.counter, member: version.member.0 }
     }
 }
 
@@ -364,17 +330,11 @@ impl ArchivedStamp {
     }
 
     fn uid(&self) -> Uid {
-        Uid {
-            counter: self.counter.to_native(),
-            member: MemberId(self.member.to_native()),
-        }
+        Uid { counter: self.counter.to_native(), member: MemberId(self.member.to_native()) }
     }
 
     fn version(&self) -> Version {
-        Version {
-            counter: self.counter.to_native(),
-            member: MemberId(self.member.to_native()),
-        }
+        Version { counter: self.counter.to_native(), member: MemberId(self.member.to_native()) }
     }
 }
 
@@ -509,11 +469,7 @@ impl<S: Fallible + Writer + ?Sized> Serialize<S> for Table<'_> {
         let narrow = |n: usize| u32::try_from(n).expect("a frame is smaller than 4 GiB");
         let rows = self.attrs.iter().map(|attr| {
             let (value_at, value_len) = attr.value.map_or((0, 0), |value| {
-                let at = if is_large(value) {
-                    &mut large_at
-                } else {
-                    &mut small_at
-                };
+                let at = if is_large(value) { &mut large_at } else { &mut small_at };
                 *at += value.len();
                 (*at - value.len(), value.len())
             });
@@ -545,10 +501,7 @@ impl<S: Fallible + Writer + ?Sized> Serialize<S> for Uids<'_> {
 }
 
 /// Writes plain rows one after the other, with no scratch memory: a row has nothing outside itself.
-fn serialize_rows<T, S>(
-    rows: impl Iterator<Item = T>,
-    serializer: &mut S,
-) -> Result<VecResolver, S::Error>
+fn serialize_rows<T, S>(rows: impl Iterator<Item = T>, serializer: &mut S) -> Result<VecResolver, S::Error>
 where
     T: Serialize<S>,
     S: Fallible + Writer + ?Sized,

@@ -36,26 +36,14 @@ fn session_frame_reads_as_it_was_written() {
     let frame = decode_one(&encode_session(&out));
     let view = frame.session().unwrap();
     assert_eq!(view.context(), b"/shop");
-    assert_eq!(
-        (view.uid(), view.flags(), view.clock()),
-        (out.uid, out.flags, 77)
-    );
-    assert_eq!(
-        (view.top(), view.exp(), view.base()),
-        (out.top, out.exp, out.base)
-    );
+    assert_eq!((view.uid(), view.flags(), view.clock()), (out.uid, out.flags, 77));
+    assert_eq!((view.top(), view.exp(), view.base()), (out.top, out.exp, out.base));
     assert_eq!(view.age_ms(), 13);
     assert_eq!(view.attrs().len(), 4);
     for (got, sent) in view.attrs().zip(&attrs) {
         assert_eq!((got.key, got.version), (sent.key, sent.version));
-        assert_eq!(
-            got.value.map(|range| view.value(range)).as_ref(),
-            sent.value
-        );
-        assert_eq!(
-            got.value.map(|range| view.value_bytes(range)),
-            sent.value.map(Slice::as_bytes)
-        );
+        assert_eq!(got.value.map(|range| view.value(range)).as_ref(), sent.value);
+        assert_eq!(got.value.map(|range| view.value_bytes(range)), sent.value.map(Slice::as_bytes));
     }
     assert_eq!(view.over().collect::<Vec<_>>(), over);
 }
@@ -68,35 +56,19 @@ fn large_values_travel_by_reference_and_small_ones_do_not() {
     assert_eq!(frame.parts.len(), 3);
     assert_eq!(frame.parts[1].as_ptr(), large.as_ptr());
     assert_eq!(frame.parts[2].as_ptr(), edge.as_ptr());
-    assert_eq!(
-        frame.parts.iter().map(|part| part.len()).sum::<usize>(),
-        frame.len
-    );
+    assert_eq!(frame.parts.iter().map(|part| part.len()).sum::<usize>(), frame.len);
     assert!(frame.len.is_multiple_of(16));
 }
 
 #[test]
 fn kept_value_never_pins_more_than_twice_its_size() {
-    for len in [
-        1,
-        BY_REFERENCE - 1,
-        BY_REFERENCE,
-        20_000,
-        31_000,
-        33_000,
-        100_000,
-        250_000,
-    ] {
+    for len in [1, BY_REFERENCE - 1, BY_REFERENCE, 20_000, 31_000, 33_000, 100_000, 250_000] {
         let value = value(len);
         let frame = decode_one(&encode_session(&session(&[attr(b"a", 1, Some(&value))])));
         let view = frame.session().unwrap();
         let kept = view.value(view.attrs().next().unwrap().value.unwrap());
         assert_eq!(kept, value);
-        assert!(
-            kept.allocated() <= 2 * len + 64,
-            "{len} bytes pin {}",
-            kept.allocated()
-        );
+        assert!(kept.allocated() <= 2 * len + 64, "{len} bytes pin {}", kept.allocated());
     }
 }
 
@@ -105,10 +77,7 @@ fn large_value_is_read_where_it_stays() {
     let value = value(200_000);
     let bytes = encode_session(&session(&[attr(b"a", 1, Some(&value))])).to_vec();
     let mut decoder = authenticated();
-    let mut read = Reader {
-        bytes: &bytes,
-        at: 0,
-    };
+    let mut read = Reader { bytes: &bytes, at: 0 };
     // The header comes alone; from then on the rest goes into a buffer of the frame's size.
     read.some(&mut decoder, 40);
     assert!(decoder.next().unwrap().is_none());
@@ -132,10 +101,7 @@ fn frames_share_their_receive_chunk() {
     let frames: Vec<Frame> = std::iter::from_fn(|| decoder.next().unwrap()).collect();
     assert_eq!(frames.len(), 3);
     for (i, frame) in frames.iter().enumerate() {
-        assert_eq!(
-            frame.bytes.as_ptr(),
-            frames[0].bytes.as_ptr().wrapping_add(i * bytes.len())
-        );
+        assert_eq!(frame.bytes.as_ptr(), frames[0].bytes.as_ptr().wrapping_add(i * bytes.len()));
         assert_eq!(frame.bytes.as_ptr() as usize % 16, 0);
     }
 }
@@ -201,10 +167,7 @@ fn every_chunking_gives_the_same_frames() {
     }
     for seed in 0..40 {
         let mut rng = fastrand::Rng::with_seed(seed);
-        assert!(
-            frames_of(&stream, |_| rng.usize(1..=100_000)) == whole,
-            "seed {seed}"
-        );
+        assert!(frames_of(&stream, |_| rng.usize(1..=100_000)) == whole, "seed {seed}");
     }
 }
 
@@ -232,10 +195,7 @@ fn split_frame_joins_and_counts_its_parts() {
         decoder.feed(&part.to_vec());
     }
     let joined = decoder.next().unwrap().unwrap();
-    assert_eq!(
-        (joined.kind, joined.bytes.as_bytes()),
-        (Kind::Session, whole.as_slice())
-    );
+    assert_eq!((joined.kind, joined.bytes.as_bytes()), (Kind::Session, whole.as_slice()));
     assert_eq!(joined.bytes.allocated(), whole.len() + 16);
     assert_eq!(decoder.take_units(), 1);
     assert_eq!(joined.session().unwrap().attrs().len(), 3);
@@ -261,12 +221,7 @@ fn small_frames_may_come_between_parts() {
 fn parts_out_of_order_do_not_join() {
     let parts = encode_control(&Control::Message(3, value(600_000))).split();
     let others = encode_control(&Control::Message(3, value(700_000))).split();
-    for wrong in [
-        [&parts[1]].as_slice(),
-        &[&parts[0], &parts[0]],
-        &[&parts[0], &parts[2]],
-        &[&parts[0], &others[1]],
-    ] {
+    for wrong in [[&parts[1]].as_slice(), &[&parts[0], &parts[0]], &[&parts[0], &parts[2]], &[&parts[0], &others[1]]] {
         let mut decoder = authenticated();
         for part in wrong {
             decoder.feed(&part.to_vec());
@@ -288,10 +243,7 @@ fn joined_frame_is_capped() {
 fn stranger_may_send_neither_large_frames_nor_parts() {
     let large = encode_control(&Control::Message(3, value(FRAME_BYTES_UNAUTHENTICATED)));
     let part = &encode_control(&Control::Message(3, value(600_000))).split()[2];
-    for (bytes, error) in [
-        (large.to_vec(), FrameError::TooLarge),
-        (part.to_vec(), FrameError::TooLarge),
-    ] {
+    for (bytes, error) in [(large.to_vec(), FrameError::TooLarge), (part.to_vec(), FrameError::TooLarge)] {
         let mut decoder = Decoder::new(WHOLE_MAX);
         decoder.feed(&bytes);
         assert_eq!(decoder.next().unwrap_err(), error);
@@ -346,12 +298,7 @@ fn accessor_of_another_kind_is_an_error() {
 #[test]
 fn long_names_are_cut_at_a_character() {
     let name = format!("{}äöü", "n".repeat(NAME_BYTES_MAX - 1));
-    let welcome = Welcome {
-        version: 1,
-        member: MemberId(1),
-        state: NodeState::Ready,
-        name,
-    };
+    let welcome = Welcome { version: 1, member: MemberId(1), state: NodeState::Ready, name };
     let got = decode_one(&encode_welcome(&welcome)).welcome().unwrap();
     assert_eq!(got.name, "n".repeat(NAME_BYTES_MAX - 1));
 }
@@ -359,10 +306,7 @@ fn long_names_are_cut_at_a_character() {
 #[test]
 #[should_panic(expected = "too many refusals")]
 fn ack_with_too_many_refusals_is_a_bug() {
-    let ack = Ack {
-        refused: (0..65).map(|i| (i, RefusedCode::Full)).collect(),
-        ..Ack::default()
-    };
+    let ack = Ack { refused: (0..65).map(|i| (i, RefusedCode::Full)).collect(), ..Ack::default() };
     encode_ack(&ack, &mut Vec::new());
 }
 
@@ -496,10 +440,7 @@ fn decode_one(frame: &FrameOut) -> Frame {
 /// What is decoded when each read gives as much as `size` says: kinds with bytes, and units.
 fn frames_of(stream: &[u8], mut size: impl FnMut(usize) -> usize) -> (Vec<(Kind, Slice)>, u64) {
     let mut decoder = authenticated();
-    let mut read = Reader {
-        bytes: stream,
-        at: 0,
-    };
+    let mut read = Reader { bytes: stream, at: 0 };
     let mut frames = Vec::new();
     let mut units = 0;
     while read.at < stream.len() {
@@ -534,25 +475,15 @@ fn value(len: usize) -> Slice {
 }
 
 fn version(counter: u64) -> Version {
-    Version {
-        counter,
-        member: MemberId(!counter),
-    }
+    Version { counter, member: MemberId(!counter) }
 }
 
 fn uid(counter: u64) -> Uid {
-    Uid {
-        counter,
-        member: MemberId(counter << 3),
-    }
+    Uid { counter, member: MemberId(counter << 3) }
 }
 
 fn attr<'a>(key: &'a [u8], counter: u64, value: Option<&'a Slice>) -> AttrOut<'a> {
-    AttrOut {
-        key,
-        version: version(counter),
-        value,
-    }
+    AttrOut { key, version: version(counter), value }
 }
 
 fn session<'a>(attrs: &'a [AttrOut<'a>]) -> SessionOut<'a> {

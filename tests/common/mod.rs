@@ -194,7 +194,14 @@ impl Member {
 
     /// SIGSTOP: its sockets stay open and answer nothing.
     pub fn pause(&self) {
-        signal(self.0.pid(), "STOP");
+        let pid = self.0.pid();
+        signal(pid, "STOP");
+        // A thread that runs elsewhere stops a moment later.
+        let deadline = now() + SOON;
+        while !is_stopped(pid) {
+            assert!(now() < deadline, "{pid} did not stop");
+            std::thread::park_timeout(Duration::from_millis(1));
+        }
     }
 
     pub fn resume(&self) {
@@ -206,6 +213,16 @@ impl Member {
 pub fn signal(pid: u32, name: &str) {
     let status = Command::new("kill").args([format!("-{name}"), pid.to_string()]).status();
     assert!(status.as_ref().is_ok_and(std::process::ExitStatus::success), "kill -{name} {pid}: {status:?}");
+}
+
+/// Whether every thread of the process is stopped.
+fn is_stopped(pid: u32) -> bool {
+    let stat = |task: &Path| std::fs::read_to_string(task.join("stat")).unwrap_or_default();
+    let tasks = ok(std::fs::read_dir(format!("/proc/{pid}/task")));
+    // The state follows the name, which stands in parentheses.
+    tasks
+        .flatten()
+        .all(|task| stat(&task.path()).rsplit(')').next().is_some_and(|rest| rest.trim_start().starts_with('T')))
 }
 
 /// Waits until processes with this text in their command line are gone.

@@ -2,9 +2,10 @@
 //!
 //! `HOTSPARE_BLESS=1` rewrites the files; review the difference like code.
 
+#![allow(clippy::unwrap_used, clippy::cast_possible_truncation, reason = "a test that cannot go on should stop")]
+
 mod samples;
 
-use std::fmt::Write as _;
 use std::fs;
 use std::path::PathBuf;
 
@@ -24,19 +25,13 @@ fn ping_has_its_golden_bytes() {
 
 #[test]
 fn parts_have_their_golden_heads() {
-    let heads: Vec<u8> = samples::parts()
-        .iter()
-        .flat_map(|part| part[..48].to_vec())
-        .collect();
+    let heads: Vec<u8> = samples::parts().iter().flat_map(|part| part[..48].to_vec()).collect();
     check("part-heads", &heads);
 }
 
 #[test]
 fn every_kind_has_golden_bytes() {
-    let mut kinds: Vec<u8> = samples::frames()
-        .iter()
-        .map(|(_, bytes)| bytes[5])
-        .collect();
+    let mut kinds: Vec<u8> = samples::frames().iter().map(|(_, bytes)| bytes[5]).collect();
     kinds.push(samples::parts()[0][5]);
     kinds.sort_unstable();
     kinds.dedup();
@@ -44,17 +39,10 @@ fn every_kind_has_golden_bytes() {
 }
 
 fn check(name: &str, bytes: &[u8]) {
-    let path: PathBuf = [
-        env!("CARGO_MANIFEST_DIR"),
-        "tests",
-        "golden",
-        &format!("{name}.hex"),
-    ]
-    .iter()
-    .collect();
+    let path: PathBuf = [env!("CARGO_MANIFEST_DIR"), "tests", "golden", &format!("{name}.hex")].iter().collect();
     let text = hex(bytes);
     if std::env::var_os("HOTSPARE_BLESS").is_some() {
-        fs::write(&path, &text).unwrap();
+        fs::write(&path, &text).expect("golden files are writable when blessed");
     }
     let golden = fs::read_to_string(&path).unwrap_or_default();
     assert_eq!(text, golden, "{name}: the bytes on the wire changed");
@@ -62,12 +50,6 @@ fn check(name: &str, bytes: &[u8]) {
 
 /// Sixteen bytes a line, so that a difference shows its place.
 fn hex(bytes: &[u8]) -> String {
-    let mut text = String::new();
-    for line in bytes.chunks(16) {
-        for byte in line {
-            write!(text, "{byte:02x}").unwrap();
-        }
-        text.push('\n');
-    }
-    text
+    let line = |line: &[u8]| line.iter().map(|byte| format!("{byte:02x}")).collect::<String>() + "\n";
+    bytes.chunks(16).map(line).collect()
 }

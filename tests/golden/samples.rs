@@ -2,9 +2,7 @@
 
 use hotspare::buffer::Slice;
 use hotspare::id::{MemberId, NodeState, Uid, Version};
-use hotspare::wire::{
-    self, Ack, AttrOut, Control, Hello, Ping, RefuseReason, RefusedCode, SessionOut, Welcome, flags,
-};
+use hotspare::wire::{self, Ack, AttrOut, Control, Hello, Ping, RefuseReason, RefusedCode, SessionOut, Welcome, flags};
 
 /// Name and bytes of every example, in an order that a lane could carry them in. The ping is apart.
 pub(crate) fn frames() -> Vec<(&'static str, Vec<u8>)> {
@@ -68,24 +66,13 @@ pub(crate) fn acks() -> Vec<(&'static str, Ack)> {
         (100, RefusedCode::Full),
         (101, RefusedCode::Context),
     ];
-    let plain = Ack {
-        received: 1000,
-        applied: 998,
-        ..Ack::default()
-    };
-    let refusing = Ack {
-        received: 101,
-        applied: 101,
-        refused: refused.into(),
-    };
+    let plain = Ack { received: 1000, applied: 998, ..Ack::default() };
+    let refusing = Ack { received: 101, applied: 101, refused: refused.into() };
     vec![("ack", plain), ("ack-refused", refusing)]
 }
 
 pub(crate) fn controls() -> Vec<(&'static str, Control)> {
-    let uid = Uid {
-        counter: 77,
-        member: MemberId(0x2122_2324_2526_2728),
-    };
+    let uid = Uid { counter: 77, member: MemberId(0x2122_2324_2526_2728) };
     vec![
         ("state-request", Control::StateRequest(7)),
         ("state-done", Control::StateDone(7, 123_456, 4)),
@@ -93,34 +80,16 @@ pub(crate) fn controls() -> Vec<(&'static str, Control)> {
         ("status", Control::Status(NodeState::Leaving)),
         ("echo", Control::Echo(0xabcd)),
         ("echo-reply", Control::EchoReply(0xabcd)),
-        (
-            "message",
-            Control::Message(9, Slice::copy_from(b"cache: flush")),
-        ),
+        ("message", Control::Message(9, Slice::copy_from(b"cache: flush"))),
     ]
 }
 
 fn sessions() -> Vec<(&'static str, Vec<u8>)> {
-    let version = |counter| Version {
-        counter,
-        member: MemberId(0x3132_3334_3536_3738),
-    };
-    let uid = Uid {
-        counter: 41,
-        member: MemberId(0x3132_3334_3536_3738),
-    };
-    let [empty, cart, large, user] = [
-        Vec::new(),
-        b"3 apples".to_vec(),
-        vec![b'L'; wire::BY_REFERENCE + 5],
-        b"ada".to_vec(),
-    ]
-    .map(Slice::from_vec);
-    let attr = |key, counter, value| AttrOut {
-        key,
-        version: version(counter),
-        value,
-    };
+    let version = |counter| Version { counter, member: MemberId(0x3132_3334_3536_3738) };
+    let uid = Uid { counter: 41, member: MemberId(0x3132_3334_3536_3738) };
+    let [empty, cart, large, user] =
+        [Vec::new(), b"3 apples".to_vec(), vec![b'L'; wire::BY_REFERENCE + 5], b"ada".to_vec()].map(Slice::from_vec);
+    let attr = |key, counter, value| AttrOut { key, version: version(counter), value };
     let delta = SessionOut {
         context: b"/shop",
         uid,
@@ -134,15 +103,9 @@ fn sessions() -> Vec<(&'static str, Vec<u8>)> {
         over: &[],
     };
     let created = SessionOut {
-        attrs: &[
-            attr(b"n0F3A", 44, Some(&empty)),
-            attr(b"auser", 44, Some(&user)),
-        ],
+        attrs: &[attr(b"n0F3A", 44, Some(&empty)), attr(b"auser", 44, Some(&user))],
         base: Version::ZERO,
-        over: &[Uid {
-            counter: 12,
-            member: MemberId(5),
-        }],
+        over: &[Uid { counter: 12, member: MemberId(5) }],
         ..delta
     };
     let present = SessionOut {
@@ -156,11 +119,7 @@ fn sessions() -> Vec<(&'static str, Vec<u8>)> {
         base: Version::ZERO,
         ..delta
     };
-    let dead = SessionOut {
-        flags: flags::DEAD,
-        attrs: &[],
-        ..delta
-    };
+    let dead = SessionOut { flags: flags::DEAD, attrs: &[], ..delta };
     [
         ("session-delta", &delta),
         ("session-created", &created),

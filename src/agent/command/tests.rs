@@ -1,3 +1,5 @@
+//! Words and options become commands, or Redis's errors.
+
 use proptest::prelude::*;
 
 use super::*;

@@ -1,3 +1,5 @@
+//! Order, holding back and bounds of replies, with tickets that the tests play.
+
 use std::cell::Cell;
 
 use super::*;

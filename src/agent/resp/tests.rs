@@ -1,3 +1,5 @@
+//! Streams chopped anyhow become the same commands; damaged ones are refused.
+
 use proptest::prelude::*;
 use redis_protocol::resp2::types::{OwnedFrame, Resp2Frame as _};
 

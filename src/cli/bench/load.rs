@@ -12,41 +12,40 @@ use crate::id::AckLevel;
 
 /// Flags that describe a workload.
 #[derive(Clone, Debug, clap::Args)]
-#[non_exhaustive]
-pub struct Load {
+pub(super) struct Load {
     /// Receivers, each a process of its own.
     #[arg(long, value_name = "N", default_value = "1")]
-    pub peers: NonZeroUsize,
+    pub(super) peers: NonZeroUsize,
     /// Replication mode.
     #[arg(long, value_enum, default_value_t = ModeFlag::Pooled)]
-    pub mode: ModeFlag,
+    pub(super) mode: ModeFlag,
     /// What an acknowledgement means (the two synchronous modes).
     #[arg(long, value_name = "LEVEL", value_enum, default_value_t = AckFlag::Applied)]
-    pub ack: AckFlag,
+    pub(super) ack: AckFlag,
     /// Threads that update sessions.
     #[arg(long, value_name = "T", default_value = "1")]
-    pub threads: NonZeroUsize,
+    pub(super) threads: NonZeroUsize,
     /// I/O threads of every node; the library's default when absent.
     #[arg(long, value_name = "W")]
-    pub workers: Option<NonZeroUsize>,
+    pub(super) workers: Option<NonZeroUsize>,
     /// Connections from the sender to each receiver; as many as workers when absent.
     #[arg(long, value_name = "L")]
-    pub lanes: Option<NonZeroUsize>,
+    pub(super) lanes: Option<NonZeroUsize>,
     /// Bytes of one update (at least 8); `k` and `m` multiply by 1,024.
     #[arg(long, value_name = "BYTES", value_parser = bytes, default_value = "1k")]
-    pub size: usize,
+    pub(super) size: usize,
     /// Sessions; 10,000, or 1,024 from 256 KiB on, when absent.
     #[arg(long, value_name = "K")]
-    pub sessions: Option<NonZeroUsize>,
+    pub(super) sessions: Option<NonZeroUsize>,
     /// Length of one measurement.
     #[arg(long, value_name = "SECONDS", value_parser = seconds, default_value = "2")]
-    pub seconds: Duration,
+    pub(super) seconds: Duration,
     /// Open loop: updates a second over all threads, latency from the intended time. Closed loop when absent.
     #[arg(long, value_name = "PER_SECOND", value_parser = rate)]
-    pub rate: Option<f64>,
+    pub(super) rate: Option<f64>,
     /// Congestion control of every measured socket, as the kernel names it; `system` leaves it alone.
     #[arg(long, value_name = "NAME", default_value = "reno")]
-    pub congestion: String,
+    pub(super) congestion: String,
 }
 
 impl Load {
@@ -106,8 +105,7 @@ impl Load {
 
 /// [`Mode`] as a flag.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-#[non_exhaustive]
-pub enum ModeFlag {
+pub(super) enum ModeFlag {
     /// One socket per member; returns when all have acknowledged.
     Synchronous,
     /// Several sockets per member; returns when all have acknowledged.
@@ -139,8 +137,7 @@ impl From<ModeFlag> for Mode {
 
 /// [`AckLevel`] as a flag.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-#[non_exhaustive]
-pub enum AckFlag {
+pub(super) enum AckFlag {
     /// Handed to the operating system.
     None,
     /// Received whole and validated.

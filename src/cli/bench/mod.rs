@@ -15,44 +15,40 @@ mod process;
 mod report;
 
 use std::fs;
-use std::io::IsTerminal;
 use std::net::Ipv4Addr;
 use std::num::NonZeroUsize;
 
 use clap::ValueEnum;
-use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Map, Value, json};
 
+use super::output::Output;
+use super::{Exit, Failure, progress};
 use crate::runtime::affinity;
-pub use load::{AckFlag, Load, ModeFlag};
-pub use process::{ProcessArgs, Role, Row, run as run_process};
+use load::{AckFlag, Load, ModeFlag};
+pub(super) use process::{ProcessArgs, run as run_process};
+use process::{Role, Row};
 use report::{Rounds, Table};
 
 /// Flags of `hotspare bench`.
 #[derive(Clone, Debug, clap::Args)]
-#[non_exhaustive]
-pub struct BenchArgs {
+pub(super) struct BenchArgs {
     /// The workload.
     #[command(flatten)]
-    pub load: Load,
+    load: Load,
     /// Which cores the processes run on; both ways, one after the other, when absent.
     #[arg(long, value_enum)]
-    pub placement: Option<Placement>,
+    placement: Option<Placement>,
     /// Measure bare sockets in turn with the nodes, and compare.
     #[arg(long)]
-    pub limit: bool,
+    limit: bool,
     /// Rounds of each measurement; 5 with `--limit`, 1 without, when absent.
     #[arg(long, value_name = "N")]
-    pub rounds: Option<NonZeroUsize>,
-    /// Print one JSON object and nothing else.
-    #[arg(long)]
-    pub json: bool,
+    rounds: Option<NonZeroUsize>,
 }
 
 /// Where processes run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-#[non_exhaustive]
-pub enum Placement {
+enum Placement {
     /// All on one core: no wake-up crosses cores.
     Same,
     /// The sender on one core, the receivers on another.
@@ -68,20 +64,17 @@ impl Placement {
     }
 }
 
-/// The command.
-///
-/// # Errors
-///
-/// What could not be measured, in words; also that updates were lost or failed, after the figures were printed.
-pub fn run(args: &BenchArgs) -> Result<(), String> {
-    args.load.check()?;
+/// Measures, prints the figures, and fails when updates were lost or failed.
+pub(super) fn run(args: &BenchArgs, out: &Output) -> Result<(), Failure> {
+    args.load.check().map_err(|line| Failure::new(Exit::Usage, [line]))?;
     let cores = affinity::allowed().map_err(|e| format!("cannot tell which cores are allowed: {e}"))?;
     let placements = match args.placement {
         Some(placement) => vec![placement],
         None => vec![Placement::Across, Placement::Same],
     };
     if placements.contains(&Placement::Across) && cores.len() < 2 {
-        return Err(String::from("one core only: nothing can be placed across cores (use --placement same)"));
+        let line = "one core only: nothing can be placed across cores (use --placement same)";
+        return Err(Failure::new(Exit::Usage, [line]));
     }
     let rows = rows(args);
     let rounds = args.rounds.map_or(if args.limit { LIMIT_ROUNDS } else { 1 }, NonZeroUsize::get);
@@ -93,7 +86,7 @@ pub fn run(args: &BenchArgs) -> Result<(), String> {
         })
         .collect();
 
-    let bar = progress(args, placements.len() * rounds * rows.len());
+    let bar = progress::bar(out, (placements.len() * rounds * rows.len()) as u64);
     for round in 0..rounds {
         for (placement, table) in placements.iter().zip(&mut tables) {
             for (row, (.., figures)) in rows.iter().zip(&mut table.rows) {
@@ -113,18 +106,18 @@ pub fn run(args: &BenchArgs) -> Result<(), String> {
     }
     bar.finish_and_clear();
 
-    if args.json {
-        println!("{}", Value::Object(to_json(args, rounds, &tables)));
+    if out.is_json() {
+        out.line(&Value::Object(to_json(args, rounds, &tables)).to_string());
     } else {
-        println!("{}", headline(args, rounds));
-        println!("{}", machine().map(|(name, value)| format!("{name} {value}")).join(" · "));
+        out.line(&headline(args, rounds));
+        out.line(&machine().map(|(name, value)| format!("{name} {value}")).join(" · "));
         for table in &tables {
-            print!("\n{}", table.to_text());
+            out.line(&format!("\n{}", table.to_text().trim_end()));
         }
     }
     match tables.iter().map(Table::failures).sum::<f64>() {
         0.0 => Ok(()),
-        failures => Err(format!("{failures} updates were lost or failed")),
+        failures => Err(Failure::from(format!("{failures} updates were lost or failed"))),
     }
 }
 
@@ -146,27 +139,20 @@ fn rows(args: &BenchArgs) -> Vec<RowPlan> {
     }
     let per_thread = "bare, one socket per thread";
     let [first, second] = match (args.load.mode, args.load.ack) {
-        (ModeFlag::Asynchronous, _) => {
-            [("limit", "bare, gathered to 64 KiB", Row::Gathered), ("limit_single", "bare, one write each", Row::Single)]
-        }
-        (_, AckFlag::None) => {
-            [("limit", "bare, one write each", Row::Single), ("limit_gathered", "bare, gathered to 64 KiB", Row::Gathered)]
-        }
+        (ModeFlag::Asynchronous, _) => [
+            ("limit", "bare, gathered to 64 KiB", Row::Gathered),
+            ("limit_single", "bare, one write each", Row::Single),
+        ],
+        (_, AckFlag::None) => [
+            ("limit", "bare, one write each", Row::Single),
+            ("limit_gathered", "bare, gathered to 64 KiB", Row::Gathered),
+        ],
         (_, AckFlag::Received | AckFlag::Applied) => {
             [("limit", per_thread, Row::PerThread), ("limit_multiplexed", "bare, one shared socket", Row::Multiplexed)]
         }
     }
     .map(|(key, name, row)| RowPlan { key, name, row });
     vec![hotspare, first, second]
-}
-
-/// A bar on the terminal's error output, nothing elsewhere.
-fn progress(args: &BenchArgs, steps: usize) -> ProgressBar {
-    if args.json || !std::io::stderr().is_terminal() {
-        return ProgressBar::hidden();
-    }
-    let style = ProgressStyle::with_template("{bar:30} {pos}/{len} {msg}");
-    ProgressBar::new(steps as u64).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
 }
 
 /// The first placement's table at the top, the other under its name.

@@ -20,32 +20,30 @@ use crate::runtime::affinity;
 
 /// Flags of the hidden command that is one process of a benchmark.
 #[derive(Clone, Debug, clap::Args)]
-#[non_exhaustive]
-pub struct ProcessArgs {
+pub(in crate::cli) struct ProcessArgs {
     /// What this process does.
     #[arg(long, value_enum)]
-    pub role: Role,
+    pub(super) role: Role,
     /// What is measured.
     #[arg(long, value_enum)]
-    pub row: Row,
+    pub(super) row: Row,
     /// Core of the sender.
     #[arg(long)]
-    pub sender_core: usize,
+    pub(super) sender_core: usize,
     /// Core of the receivers.
     #[arg(long)]
-    pub receiver_core: usize,
+    pub(super) receiver_core: usize,
     /// Multicast group of the nodes.
     #[arg(long, default_value = "239.255.0.1")]
-    pub group: Ipv4Addr,
+    pub(super) group: Ipv4Addr,
     /// The workload.
     #[command(flatten)]
-    pub load: Load,
+    pub(super) load: Load,
 }
 
 /// The two ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-#[non_exhaustive]
-pub enum Role {
+pub(super) enum Role {
     /// Starts receivers, updates sessions, prints figures.
     Sender,
     /// Holds the newest bytes of every session.
@@ -54,8 +52,7 @@ pub enum Role {
 
 /// What carries the updates.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-#[non_exhaustive]
-pub enum Row {
+pub(super) enum Row {
     /// Nodes of this library.
     Hotspare,
     /// Bare sockets: one per thread, each update answered.
@@ -114,9 +111,9 @@ impl ProcessArgs {
         let sender = Handle::start(self)?;
         // An open loop may take ten times its length to send what was due.
         let text = sender.read(REPLY + self.load.seconds * 12);
-        text.ok().and_then(|text| Figures::from_json(&text)).ok_or_else(|| {
-            format!("the sender of {} gave no figures; what it said stands above", self.row.as_str())
-        })
+        text.ok()
+            .and_then(|text| Figures::from_json(&text))
+            .ok_or_else(|| format!("the sender of {} gave no figures; what it said stands above", self.row.as_str()))
     }
 }
 
@@ -128,7 +125,7 @@ pub(super) const COMMAND: &str = "bench-process";
 /// # Errors
 ///
 /// What kept it from measuring, in words.
-pub fn run(args: &ProcessArgs) -> Result<(), String> {
+pub(in crate::cli) fn run(args: &ProcessArgs) -> Result<(), String> {
     let core = match args.role {
         Role::Sender => args.sender_core,
         Role::Receiver => args.receiver_core,
@@ -171,9 +168,7 @@ pub(super) fn answer(receiver: &impl Receiver, word: &str) -> Result<(), String>
                 wait_applied(receiver, target).to_string()
             }
             _ if line == "totals" => format!("{} {}", affinity::process_cpu().as_nanos(), receiver.syscalls()),
-            _ if line == "stamps" => {
-                receiver.stamps().iter().map(u64::to_string).collect::<Vec<_>>().join(" ")
-            }
+            _ if line == "stamps" => receiver.stamps().iter().map(u64::to_string).collect::<Vec<_>>().join(" "),
             _ => return Err(format!("asked for {line:?}")),
         };
         writeln!(out, "{reply}").map_err(|e| e.to_string())?;

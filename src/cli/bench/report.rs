@@ -67,8 +67,21 @@ impl Figures {
     }
 
     fn from_cells(cells: [f64; COLUMNS.len()]) -> Self {
-        let [updates_per_s, mb_per_s, p50_us, p99_us, p999_us, max_us, cpu, syscalls, allocs, lost, errors, updates, seconds] =
-            cells;
+        let [
+            updates_per_s,
+            mb_per_s,
+            p50_us,
+            p99_us,
+            p999_us,
+            max_us,
+            cpu,
+            syscalls,
+            allocs,
+            lost,
+            errors,
+            updates,
+            seconds,
+        ] = cells;
         Self {
             updates_per_s,
             mb_per_s,

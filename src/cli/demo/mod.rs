@@ -2,7 +2,7 @@
 //!
 //! Three members run as child processes on loopback, in a multicast group and a cluster drawn at random. The parent is the
 //! load balancer and the executioner; it holds no session, and every check asks a process over its pipe. It ends within
-//! [`LIMIT`] and leaves no process behind.
+//! its limit and leaves no process behind.
 
 #![expect(clippy::disallowed_methods, reason = "it tells how long each step took")]
 
@@ -40,7 +40,7 @@ pub(super) fn run(_args: &DemoArgs, out: &Output) -> Result<(), Failure> {
         out.record("stage", &[("cluster", json!(stage.cluster())), ("group", json!(stage.group()))]);
     } else {
         out.line(&format!(
-            "Three servers, A, B and C: each a process of its own on 127.0.0.1, in cluster {}, group {}.\n\
+            "Three servers, A, B and C, each a process of its own on 127.0.0.1 (cluster {}, group {}).\n\
              A load balancer sends a user's requests to one of them, and to another when that one dies.\n",
             stage.cluster(),
             stage.group(),
@@ -70,14 +70,12 @@ pub(super) fn run(_args: &DemoArgs, out: &Output) -> Result<(), Failure> {
     if held == STEPS.len() { Ok(()) } else { Err(Failure { exit: Exit::Failed, lines: Vec::new() }) }
 }
 
-/// One step: `✓ 4   A is killed: …`, with what did not hold below.
+/// One step in one line: mark, number, what happened, how long it took, what was found; what did not hold stands below.
 fn report(out: &Output, number: &str, event: &str, checks: &[Check], trouble: Option<&str>, took: Duration) {
     let ok = trouble.is_none() && checks.iter().all(|check| check.held);
     if out.is_json() {
-        let checks: Vec<Value> = checks
-            .iter()
-            .map(|check| json!({ "check": check.what, "ok": check.held, "seen": check.seen }))
-            .collect();
+        let checks: Vec<Value> =
+            checks.iter().map(|check| json!({ "check": check.what, "ok": check.held, "seen": check.seen })).collect();
         out.record(
             "step",
             &[
@@ -93,7 +91,7 @@ fn report(out: &Output, number: &str, event: &str, checks: &[Check], trouble: Op
     }
     let facts: Vec<&str> = checks.iter().filter(|check| check.held).map(|check| check.what.as_str()).collect();
     let facts = if facts.is_empty() { String::from("-") } else { facts.join("; ") };
-    out.line(&format!("{} {number:<3} {event}: {facts}  [{:.0} ms]", mark(ok), millis(took)));
+    out.line(&format!("{} {number:<2} {event:<40} {:>5.0} ms   {facts}", mark(ok), millis(took)));
     for check in checks.iter().filter(|check| !check.held) {
         out.line(&format!("      ✗ {} — seen: {}", check.what, check.seen));
     }
@@ -105,12 +103,8 @@ fn report(out: &Output, number: &str, event: &str, checks: &[Check], trouble: Op
 fn summary(out: &Output, held: usize, took: Duration) {
     let steps = STEPS.len();
     if out.is_json() {
-        let fields = [
-            ("ok", json!(held == steps)),
-            ("steps", json!(steps)),
-            ("held", json!(held)),
-            ("ms", json!(millis(took))),
-        ];
+        let fields =
+            [("ok", json!(held == steps)), ("steps", json!(steps)), ("held", json!(held)), ("ms", json!(millis(took)))];
         out.record("summary", &fields);
     } else if held == steps {
         out.line(&format!("\nAll {steps} steps held, in {:.1} s. The servers are gone.", took.as_secs_f64()));

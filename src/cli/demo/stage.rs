@@ -23,9 +23,9 @@ pub(super) struct Check {
 }
 
 impl Check {
-    /// The same, introduced by what it is about.
-    pub(super) fn after(mut self, words: &str) -> Self {
-        self.what = format!("{words}: {}", self.what);
+    /// The same in other words.
+    pub(super) fn says(mut self, words: &str) -> Self {
+        words.clone_into(&mut self.what);
         self
     }
 }

@@ -1,3 +1,5 @@
+//! The send half of a lane, by behaviour.
+
 use super::*;
 use crate::proto::op::OpPool;
 use proptest::prelude::*;
@@ -180,17 +182,27 @@ fn after_a_loss_what_was_in_flight_comes_first_and_what_was_not_follows() {
         "a frame cut in the middle starts over"
     );
     out.push(&[frame(4, 16)], &Content::Session(4), None);
-    let again = unacked
-        .into_iter()
-        .map(|u| (SmallVec::from_iter([frame(9, 16)]), u.content, u.op))
-        .collect();
+    let again = unacked.into_iter().map(|u| (SmallVec::from_iter([frame(9, 16)]), u.content, u.ops)).collect();
     out.open(again);
-    assert_eq!(
-        write(&mut out, usize::MAX, false),
-        [vec![9; 32], vec![3; 16], vec![4; 16]].concat()
-    );
+    assert_eq!(write(&mut out, usize::MAX, false), [vec![9; 32], vec![3; 16], vec![4; 16]].concat());
     ack(&mut out, 1);
     assert!(op.is_done(), "the op goes on with the frame that replaces its own");
+}
+
+#[test]
+fn one_frame_sent_again_settles_every_change_that_it_stands_for() {
+    let pool = OpPool::new(4);
+    let mut out = open_lane();
+    let (first, second) = (expecting(&pool, AckLevel::Applied), expecting(&pool, AckLevel::Received));
+    out.push(&[frame(1, 16)], &Content::Session(1), Some(&first));
+    out.push(&[frame(2, 16)], &Content::Session(1), Some(&second));
+    write(&mut out, usize::MAX, false);
+    out.close();
+    let ops = out.take_unacked().into_iter().flat_map(|u| u.ops).collect();
+    out.open(vec![(SmallVec::from_iter([frame(9, 16)]), Content::Session(1), ops)]);
+    write(&mut out, usize::MAX, false);
+    ack(&mut out, 1);
+    assert!(first.is_done() && second.is_done());
 }
 
 #[test]
@@ -240,6 +252,46 @@ fn giving_up_keeps_the_frame_under_way_and_misses_the_rest() {
     assert_eq!(op.outcome().missing.as_slice(), &[(M, MissingReason::Repair)]);
     got.extend(write(&mut out, usize::MAX, false));
     assert_eq!(got, [vec![1; 16], vec![3; 16]].concat());
+}
+
+#[test]
+fn giving_up_keeps_what_a_holder_of_the_drain_is_writing() {
+    let mut out = open_lane();
+    out.push(&[frame(1, 16)], &Content::Session(1), None);
+    out.push(&[frame(2, 16)], &Content::Session(2), None);
+    assert!(out.begin_drain());
+    let mut gather = Gather::default();
+    out.gather(&mut gather, usize::MAX, 64);
+    out.push(&[frame(3, 16)], &Content::Session(3), None);
+    assert_eq!(out.give_up(MissingReason::Repair, &mut Wakes::new()), 16);
+    out.wrote(&gather, 32, false, &mut Wakes::new());
+    assert_eq!((out.in_flight(), out.unwritten()), (2, 0));
+}
+
+#[test]
+fn giving_up_takes_along_a_message_that_speaks_of_the_frames_before_it() {
+    let pool = OpPool::new(4);
+    let mut out = open_lane();
+    let end = expecting(&pool, AckLevel::Applied);
+    out.push(&[frame(1, 16)], &Content::Session(1), None);
+    out.push(&[frame(2, 16)], &Content::Control, Some(&end));
+    assert_eq!(out.give_up(MissingReason::Repair, &mut Wakes::new()), 32);
+    assert!(end.is_done());
+}
+
+#[test]
+fn giving_up_while_a_writer_writes_drops_what_was_settled_meanwhile_and_no_more() {
+    let mut out = open_lane();
+    out.push(&[frame(1, 16)], &Content::Session(1), None);
+    write(&mut out, usize::MAX, false);
+    out.push(&[frame(2, 16)], &Content::Session(2), None);
+    assert!(out.begin_drain());
+    let mut gather = Gather::default();
+    out.gather(&mut gather, usize::MAX, usize::MAX);
+    ack(&mut out, 1);
+    out.push(&[frame(3, 16)], &Content::Session(3), None);
+    assert_eq!(out.give_up(MissingReason::Repair, &mut Wakes::new()), 16, "the third, which nobody has gathered");
+    assert_eq!(out.len(), 1);
 }
 
 #[test]

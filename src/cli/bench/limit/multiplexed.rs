@@ -1,11 +1,11 @@
 //! One socket to each receiver, shared by all threads: whoever finds nobody writing writes for all, whoever finds
 //! nobody reading reads for all.
 
+use std::collections::VecDeque;
 use std::io::{self, IoSlice, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::{self, Thread};
-use std::collections::VecDeque;
 
 use parking_lot::{Mutex, RwLock};
 use smallvec::SmallVec;
@@ -103,7 +103,9 @@ impl<'a> Shared<'a> {
             Self::note(&mut state, acked);
         }
         // Whoever reads passes the reading on; to one who waits for a reader that is gone, this is its turn.
-        if !state.reading && let Some((_, next)) = state.waiting.front() {
+        if !state.reading
+            && let Some((_, next)) = state.waiting.front()
+        {
             next.unpark();
         }
         !state.failed

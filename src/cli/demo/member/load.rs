@@ -116,10 +116,10 @@ impl Writer {
         match request.end("/load") {
             Ok(outcome) if outcome.status == Status::Replicated && outcome.copies > 1 && outcome.is_complete() => {
                 self.acked += 1;
-                if let Some(log) = &mut self.log {
-                    if log.write_all(format!("{id} {number}\n").as_bytes()).is_err() {
-                        self.errors += 1;
-                    }
+                if let Some(log) = &mut self.log
+                    && log.write_all(format!("{id} {number}\n").as_bytes()).is_err()
+                {
+                    self.errors += 1;
                 }
                 self.last.insert(id.clone(), number);
             }

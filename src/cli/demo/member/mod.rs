@@ -176,9 +176,7 @@ impl Script<'_> {
         self.wait(ask, || {
             let view = self.node.view();
             let has = |id: &str| view.members.iter().any(|m| m.id.to_string() == id);
-            let is_settled = || {
-                view.members.iter().all(|m| m.state == NodeState::Ready && !m.suspect && !m.repairing)
-            };
+            let is_settled = || view.members.iter().all(|m| m.state == NodeState::Ready && !m.suspect && !m.repairing);
             let holds = members.is_none_or(|n| view.members.len() as u64 == n)
                 && with.is_none_or(has)
                 && !without.is_some_and(has)
@@ -198,7 +196,8 @@ impl Script<'_> {
             let holds = if ask.flag("absent") {
                 seen["exists"] == json!(false)
             } else {
-                seen["exists"] == json!(true) && ask.0["attributes"].as_object().is_none_or(|all| all.iter().all(wanted))
+                seen["exists"] == json!(true)
+                    && ask.0["attributes"].as_object().is_none_or(|all| all.iter().all(wanted))
             };
             if holds { Ok(seen) } else { Err(Value::Object(seen)) }
         })
