@@ -340,7 +340,7 @@ impl<P> Control<P> {
                 bump(&self.core.counters.pings_sent);
                 self.actions.push_back(Action::Ping(wire::encode_ping(&ping)));
             }
-            MembershipAction::Dial { member, addr, name } => self.dial(member, addr, name),
+            MembershipAction::Dial { member, addr, name } => self.dial(member, addr, name, fx),
             MembershipAction::Verify { member, addr, token } => {
                 self.actions.push_back(Action::Probe { member, addr, token, within: self.settings.verify_timeout });
             }
@@ -374,10 +374,13 @@ impl<P> Control<P> {
         self.core.peer(member).map_or_else(|| member.to_string(), |p| p.name().to_owned())
     }
 
-    fn dial(&mut self, member: MemberId, addr: SocketAddr, name: String) {
+    fn dial(&mut self, member: MemberId, addr: SocketAddr, name: String, fx: &mut Effects<P>) {
         let peer = match self.core.peer(member) {
             Some(peer) if peer.addr() == addr => peer,
-            Some(_) | None => {
+            other => {
+                if other.is_some() {
+                    self.drop_peer(member, fx);
+                }
                 let make_port = &mut self.make_port;
                 let lanes = self.core.settings().lanes;
                 let peer = Arc::new(Peer::new(member, name, addr, lanes, |lane| make_port(member, lane)));

@@ -438,6 +438,8 @@ impl<P> Core<P> {
         fx.kick(peer, lane);
         if peer.queued() > self.settings.high_water && peer.set_pressed(true) {
             self.tell(Event::BackPressureOn(peer.id(), peer.name().to_owned()));
+            // The queue may have been written meanwhile, by one who saw no pressure to relieve.
+            self.relieve(peer, fx);
         }
     }
 
@@ -589,7 +591,13 @@ impl<P> Core<P> {
             });
         }
         let generation = peer.with_lane(lane.lane, |out| {
-            out.open(again);
+            if peer.is_closed() {
+                // It was removed while this was gathered: whoever waits is told so, and not left to a timeout.
+                let ops = again.iter().flat_map(|(_, _, ops)| ops.iter());
+                fx.wakes.extend(ops.filter_map(|op| op.miss(peer.id(), MissingReason::Down)));
+            } else {
+                out.open(again);
+            }
             out.generation()
         });
         if over {

@@ -314,6 +314,8 @@ impl<T: Clone + PartialEq> Outbound<T> {
         if gathered.generation == self.generation {
             self.draining = false;
             self.gathered = self.sent;
+            // Nothing was written that it could speak of: the connection is broken, or the peer is not honest.
+            self.early = None;
         }
     }
 

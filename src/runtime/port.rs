@@ -329,6 +329,12 @@ fn send(shell: &Shell, stream: &TcpStream, gather: &Gather) -> io::Result<usize>
 /// Waits for an op until the deadline, reading acks from the lanes it was written to where nobody else reads.
 pub(super) fn wait(shell: &Shell, lanes: &[LaneRef<Port>], op: &Arc<Op>, deadline: Time) {
     if op.is_done() || !op.set_waker(thread_waker()) {
+        // Nothing is waited for, and so no caller will read the acks that are still to come.
+        for lane in lanes {
+            if let Some(socket) = lane.get().port.socket() {
+                socket.hand_on(shell, lane);
+            }
+        }
         return;
     }
     let mut fx = Effects::default();

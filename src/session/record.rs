@@ -45,8 +45,9 @@ impl Attr {
         self.key.allocated() + self.value.as_ref().map_or(0, Slice::allocated)
     }
 
+    /// What the session's limit counts: names and values of the application, nothing reserved.
     fn payload(&self) -> usize {
-        self.key.len() + self.value.as_ref().map_or(0, |v| v.len())
+        if self.is(key::ATTR) { self.name().len() + self.value.as_ref().map_or(0, |v| v.len()) } else { 0 }
     }
 }
 
@@ -202,17 +203,18 @@ impl Record {
     /// The same for a value of known length and memory.
     pub(crate) fn growth_of(&self, kind: u8, name: &[u8], value: Option<(usize, usize)>) -> Growth {
         let (len, allocated) = value.unwrap_or((0, 0));
+        let counts = isize::from(kind == key::ATTR);
         match self.find(kind, name) {
             Ok(at) => {
                 let old = self.attrs[at].value.as_ref();
                 Growth {
                     bytes: signed(allocated) - signed(old.map_or(0, Slice::allocated)),
-                    payload: signed(len) - signed(old.map_or(0, |v| v.len())),
+                    payload: counts * (signed(len) - signed(old.map_or(0, |v| v.len()))),
                 }
             }
             Err(_) => Growth {
                 bytes: signed(allocated + name.len() + KEY_BYTES + size_of::<Attr>()),
-                payload: signed(len + name.len() + 1),
+                payload: counts * signed(len + name.len()),
             },
         }
     }

@@ -214,12 +214,19 @@ fn the_oldest_tombstones_go_above_the_cap() {
 }
 
 #[test]
+fn one_value_with_the_empty_name_may_fill_the_session() {
+    let (_store, context) = store(1, Limits { session_bytes_max: 100, value_bytes_max: 100, ..limits() });
+    set(&context, "an id is not counted", "", &[1; 100], at(0)).unwrap();
+    set(&context, "an id is not counted", "", &[2; 100], at(1)).unwrap();
+}
+
+#[test]
 fn a_commit_over_a_limit_changes_nothing() {
     let (store, context) = store(1, Limits { session_bytes_max: 100, value_bytes_max: 80, ..limits() });
     set(&context, "s", "x", &[1; 60], at(0)).unwrap();
     let before = (context.dump(), store.bytes());
     assert_eq!(set(&context, "s", "y", &[1; 81], at(0)).err(), Some(CommitError::ValueTooLarge(80, 81)));
-    assert_eq!(set(&context, "s", "y", &[1; 60], at(0)).err(), Some(CommitError::SessionTooLarge(100, 126)));
+    assert_eq!(set(&context, "s", "y", &[1; 60], at(0)).err(), Some(CommitError::SessionTooLarge(100, 122)));
     assert!(matches!(set(&context, "s", &"n".repeat(5000), b"", at(0)), Err(CommitError::NameTooLong(4096, 5000))));
     assert!(set(&context, "t", "x", &[1; 80], at(0)).is_ok());
     assert!(matches!(set(&context, "", "x", &[1], at(0)), Err(CommitError::NameTooLong(4096, 0))));

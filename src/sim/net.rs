@@ -308,11 +308,6 @@ impl Net {
         self.conns[id as usize].ends[side].socket == Socket::Open
     }
 
-    /// The host at the other end.
-    pub(super) fn other_host(&self, id: ConnId, side: usize) -> HostId {
-        self.conns[id as usize].ends[1 - side].host
-    }
-
     /// The process closes its end.
     pub(super) fn close(&mut self, sched: &mut Sched, id: ConnId, side: usize) {
         let conn = &mut self.conns[id as usize];
@@ -331,7 +326,7 @@ impl Net {
         self.forget_if_over(id);
     }
 
-    pub(super) fn multicast(&mut self, sched: &mut Sched, from: HostId, bytes: [u8; PING_LEN]) {
+    pub(super) fn multicast(&self, sched: &mut Sched, from: HostId, bytes: [u8; PING_LEN]) {
         let bytes = Rc::new(bytes);
         for to in 0..self.hosts.len() {
             let copies = 1 + usize::from(sched.chance(self.weather.double));
@@ -420,7 +415,7 @@ impl Net {
                     Death::Killed => self.close(sched, id, side),
                     Death::PowerLoss => {
                         self.conns[id as usize].ends[side].socket = Socket::Gone;
-                        self.half_open(sched, id, 1 - side);
+                        Self::half_open(sched, id, 1 - side);
                         self.forget_if_over(id);
                     }
                 }
@@ -497,7 +492,7 @@ impl Net {
                 let side = usize::from(side);
                 let (from, to) = self.way(id, 1 - side);
                 if self.cuts[from][to] > 0 || !self.hosts[to].up {
-                    self.half_open(sched, id, side);
+                    Self::half_open(sched, id, side);
                 } else {
                     self.break_end(sched, id, side);
                 }
@@ -507,7 +502,7 @@ impl Net {
                 if self.conns[id as usize].pipes[side].stalled > 0 {
                     self.cancel(id);
                     self.break_end(sched, id, side);
-                    self.half_open(sched, id, 1 - side);
+                    Self::half_open(sched, id, 1 - side);
                 }
             }
             NetEvent::KeepAlive(id, side) => {
@@ -652,13 +647,13 @@ impl Net {
         self.forget_if_over(id);
     }
 
-    fn send_abort(&mut self, sched: &mut Sched, id: ConnId, to: usize) {
+    fn send_abort(&self, sched: &mut Sched, id: ConnId, to: usize) {
         let delay = self.latency(sched);
         sched.after(delay, Event::Net(NetEvent::Abort(id, side_byte(to))));
     }
 
     /// An end does not know that its peer is gone.
-    fn half_open(&mut self, sched: &mut Sched, id: ConnId, side: usize) {
+    fn half_open(sched: &mut Sched, id: ConnId, side: usize) {
         let patience = sched.millis(4000, 8000);
         sched.after(patience, Event::Net(NetEvent::KeepAlive(id, side_byte(side))));
     }

@@ -90,6 +90,10 @@ impl Process {
         let member = MemberId(sched.rng.u64(1..));
         let seed = sched.rng.u64(..);
         let ppm = sched.rng.i64(-profile.drift_ppm..=profile.drift_ppm);
+        #[expect(
+            clippy::arc_with_non_send_sync,
+            reason = "the engine shares its core by Arc; here one thread drives it"
+        )]
         let core = Arc::new(Core::new(profile.core(member, format!("n{host}.{number}"), addr_of(host), seed)));
         let control =
             Control::new(Arc::clone(&core), profile.control(seed), Box::new(|_, _| Cell::new(None)), Time::ZERO);

@@ -834,8 +834,10 @@ fn sketch(record: Option<&RecordDump>) -> String {
     }
 }
 
-/// What a reader can see of a record.
-fn visible(record: Option<&RecordDump>) -> Option<Vec<(&[u8], Version, Option<&[u8]>)>> {
+/// What a reader can see of a record: key, version, value.
+type Visible<'a> = Vec<(&'a [u8], Version, Option<&'a [u8]>)>;
+
+fn visible(record: Option<&RecordDump>) -> Option<Visible<'_>> {
     let record = record.filter(|r| !r.dead && !r.partial && r.top > r.exp)?;
     let live = record.attrs.iter().filter(|(_, _, value)| value.is_some());
     Some(live.map(|(key, version, value)| (&key[..], *version, value.as_deref())).collect())
