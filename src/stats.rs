@@ -85,6 +85,8 @@ counters! {
     back_pressure,
     /// Peers whose queue was given up and repaired.
     repairs,
+    /// Buckets of sessions that were found to differ from a member's, and repaired.
+    divergences,
     /// Lanes dialled again after a loss.
     reconnects,
     /// Pings sent.

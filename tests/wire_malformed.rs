@@ -263,6 +263,7 @@ fn read(frame: &Frame) -> Result<(), FrameError> {
         Kind::StateRequest
         | Kind::StateDone
         | Kind::Pull
+        | Kind::Digest
         | Kind::Status
         | Kind::Echo
         | Kind::EchoReply

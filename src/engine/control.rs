@@ -14,6 +14,7 @@ use crate::event::{Event, ReadyReason};
 use crate::id::{MemberId, NodeState, Time};
 use crate::proto::backoff::Backoff;
 use crate::proto::membership::{Membership, MembershipAction, PingVerdict, Settings as MembershipSettings};
+use crate::session::{Context, Digest};
 use crate::stats::{add, bump};
 use crate::wire::{self, Control as Message};
 
@@ -23,6 +24,11 @@ const DONATION_INTERVAL: Time = Time::from_millis(1);
 const SWEEP_TURN: usize = 4096;
 /// How often expiry is looked at when something is due.
 const SWEEP_INTERVAL: Time = Time::from_millis(50);
+/// How soon after a change of the view members compare what they show: the others have noticed by then, and what was under
+/// way has arrived.
+const COMPARE_DELAY: Time = Time::from_millis(500);
+/// How often they compare when nothing happens.
+const COMPARE_INTERVAL: Time = Time::from_secs(60);
 /// First and longest wait before a lane is dialled again.
 const REDIAL: (Time, Time) = (Time::from_millis(20), Time::from_secs(2));
 
@@ -108,6 +114,7 @@ pub struct Control<P> {
     next_sweep: Time,
     next_pull: Time,
     next_donation: Option<Time>,
+    next_compare: Time,
     /// When the join rule has something new to say, were nothing to arrive.
     join_due: Option<Time>,
     roster_dirty: bool,
@@ -155,6 +162,7 @@ impl<P> Control<P> {
             next_sweep: now,
             next_pull: now,
             next_donation: None,
+            next_compare: now + COMPARE_INTERVAL,
             join_due: None,
             roster_dirty: true,
         }
@@ -200,6 +208,7 @@ impl<P> Control<P> {
         self.donate(now, fx);
         self.pull(now, fx);
         self.sweep(now, fx);
+        self.compare(now, fx);
         self.settle(now, fx);
     }
 
@@ -214,6 +223,9 @@ impl<P> Control<P> {
         }
         if let Some(t) = self.next_donation {
             earlier(t);
+        }
+        if self.join.is_none() {
+            earlier(self.next_compare);
         }
         if !self.core.pulls.lock().is_empty() {
             earlier(self.next_pull);
@@ -274,6 +286,9 @@ impl<P> Control<P> {
                 }
                 self.membership.handle_status(now, member, state);
                 self.roster_dirty = true;
+            }
+            Input::Digest { member, context, answer, digest } => {
+                self.handle_digest(member, &context, answer, &digest, now, fx);
             }
             Input::Overflow(member) => {
                 if let Some(peer) = self.core.peer(member) {
@@ -419,6 +434,12 @@ impl<P> Control<P> {
         self.publish();
         self.roster_dirty = false;
         let Some(peer) = self.core.peer(member) else { return };
+        // Lanes that were lost while it was a candidate waited for membership to dial it again.
+        for (_, lane) in self.lanes.range_mut((member, 0)..=(member, usize::MAX)) {
+            if matches!(lane.phase, Dialling::Idle) {
+                lane.phase = Dialling::At(now);
+            }
+        }
         self.core.tell(Event::MemberUp(member, peer.name().to_owned(), self.membership.view().id));
         self.answer_joiner(member, now);
         // A member that is ready before this node knew it did not get its state through a join that this node saw:
@@ -451,21 +472,67 @@ impl<P> Control<P> {
         self.publish();
         self.roster_dirty = false;
         self.drop_peer(member, fx);
-        self.tell_last_words(member, now);
+        self.compare_soon(now);
         self.core.tell(event(member, name, self.membership.view().id));
         self.judge_whole(now);
     }
 
-    /// A member that is gone may have reached this node and not another with what it wrote last: each passes on what it
-    /// holds of it.
-    fn tell_last_words(&mut self, gone: MemberId, now: Time) {
-        let purpose = Purpose::LastWords(gone);
-        for peer in &self.core.roster().peers {
-            if !self.donations.iter().any(|d| d.purpose == purpose && Arc::ptr_eq(&d.peer, peer)) {
-                self.donations.push(Donation::new(Arc::clone(peer), purpose));
-                self.next_donation = Some(now);
+    /// Members may show different things now: one that is gone may have reached some and not others with what it wrote or
+    /// passed on, and one that opened may have been told things by a member that told nobody else.
+    fn compare_soon(&mut self, now: Time) {
+        self.next_compare = self.next_compare.min(now + COMPARE_DELAY);
+    }
+
+    /// Tells every member that holds everything what this node shows.
+    fn compare(&mut self, now: Time, fx: &mut Effects<P>) {
+        if now < self.next_compare || self.join.is_some() {
+            return;
+        }
+        self.next_compare = now + COMPARE_INTERVAL;
+        let roster = self.core.roster();
+        if !roster.peers.iter().any(|p| p.counts()) {
+            return;
+        }
+        for context in self.core.store().contexts() {
+            let digest = context.digest();
+            for peer in roster.peers.iter().filter(|p| p.counts()) {
+                self.tell_digest(peer, &context, &digest, false, fx);
             }
         }
+    }
+
+    fn tell_digest(&self, peer: &Arc<Peer<P>>, context: &Context, digest: &Digest, answer: bool, fx: &mut Effects<P>) {
+        let message = Message::Digest(context.name().to_vec(), answer, Box::new(*digest.sums()));
+        self.core.send_message(peer, 0, &message, None, fx);
+    }
+
+    /// A member shows something else: it is sent what is held here of the buckets that differ, and told this node's
+    /// digest, so that it does the same.
+    fn handle_digest(
+        &mut self,
+        member: MemberId,
+        context: &[u8],
+        answer: bool,
+        theirs: &Digest,
+        now: Time,
+        fx: &mut Effects<P>,
+    ) {
+        // A member under repair is sent everything anyway, and a joiner asks for it.
+        let Some(peer) = self.core.peer(member).filter(|p| p.counts() && self.join.is_none()) else { return };
+        let Ok(context) = self.core.store().context(context) else { return };
+        let digest = context.digest();
+        let buckets = digest.differs(theirs);
+        if buckets.is_empty() {
+            return;
+        }
+        add(&self.core.counters.divergences, u64::from(buckets.len()));
+        if !answer {
+            self.tell_digest(&peer, &context, &digest, true, fx);
+        }
+        if !self.donations.iter_mut().any(|d| d.widen(&peer, &context, buckets)) {
+            self.donations.push(Donation::of_difference(peer, context, buckets));
+        }
+        self.next_donation = Some(now);
     }
 
     fn drop_peer(&mut self, member: MemberId, fx: &mut Effects<P>) {
@@ -520,6 +587,7 @@ impl<P> Control<P> {
                 }
                 self.join = None;
                 self.set_state(NodeState::Ready, now, fx);
+                self.compare_soon(now);
                 self.core.tell(Event::Ready(reason));
                 true
             }
@@ -548,7 +616,7 @@ impl<P> Control<P> {
         peer.set_repairing(true);
         self.whole_since = None;
         // Everything is sent again, whatever of it was under way: what was given up may have been part of that.
-        self.donations.retain(|d| d.peer.id() != peer.id() || !matches!(d.purpose, Purpose::LastWords(_)));
+        self.donations.retain(|d| d.peer.id() != peer.id() || !matches!(d.purpose, Purpose::Differs(_)));
         let mut running = false;
         for donation in self.donations.iter_mut().filter(|d| d.peer.id() == peer.id()) {
             donation.restart();
@@ -572,7 +640,7 @@ impl<P> Control<P> {
             let step = donation.step(&self.core, now, fx);
             match (step, donation.purpose) {
                 (Step::More, _) => more = true,
-                (Step::Wait, _) | (Step::Done, Purpose::LastWords(_)) => {}
+                (Step::Wait, _) | (Step::Done, Purpose::Differs(_)) => {}
                 (Step::Again, _) => donation.restart(),
                 (Step::Done, Purpose::Repair) => ended.push(Arc::clone(&donation.peer)),
                 (Step::Done, Purpose::Join(_)) => {
@@ -583,7 +651,7 @@ impl<P> Control<P> {
             step != Step::Done
         });
         for peer in ended {
-            let more = |d: &Donation<P>| d.peer.id() == peer.id() && !matches!(d.purpose, Purpose::LastWords(_));
+            let more = |d: &Donation<P>| d.peer.id() == peer.id() && !matches!(d.purpose, Purpose::Differs(_));
             if peer.is_repairing() && !self.donations.iter().any(more) {
                 peer.set_repairing(false);
                 self.core.tell(Event::RepairDone(peer.id(), peer.name().to_owned()));

@@ -20,7 +20,7 @@ use crate::proto::op::{MissingReason, Op, OpPool};
 use crate::proto::outbound::{Content, Drain, Gather, Ops, Wakes};
 use crate::proto::view::View;
 use crate::session::{
-    Changes, Commit, CommitError, Context, Emission, Handle, Limits, Merged, MergedEvent, Settings, Store,
+    Changes, Commit, CommitError, Context, Digest, Emission, Handle, Limits, Merged, MergedEvent, Settings, Store,
 };
 use crate::stats::{Counters, Stats, add, bump};
 use crate::wire::{self, Control as Message, FrameOut, Ping, RefusedCode, SessionView, flags};
@@ -141,6 +141,17 @@ pub enum Input {
     },
     /// A member's state changed.
     Status(MemberId, NodeState),
+    /// What a member shows of a context.
+    Digest {
+        /// Who.
+        member: MemberId,
+        /// The context.
+        context: Vec<u8>,
+        /// Whether it answers one of this node.
+        answer: bool,
+        /// The sums.
+        digest: Digest,
+    },
     /// A member's queue was given up.
     Overflow(MemberId),
 }

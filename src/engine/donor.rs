@@ -1,5 +1,5 @@
-//! The donor's side of a state transfer, the repair of a member that missed something, and what a dead member may have
-//! told this node alone: the same thing.
+//! The donor's side of a state transfer, the repair of a member that missed something, and of the buckets in which two
+//! members' digests differ: the same thing.
 //!
 //! A donation walks every context, emits present states (tombstones too) on the lanes of their sessions, and ends with
 //! `StateDone` on every lane. It pauses above low water, so that it needs no memory of its own and the foreground goes
@@ -9,9 +9,9 @@ use std::sync::Arc;
 
 use super::core::{Core, Effects};
 use super::peer::Peer;
-use crate::id::{AckLevel, MemberId, Time};
+use crate::id::{AckLevel, Time};
 use crate::proto::op::Op;
-use crate::session::{Context, Cursor};
+use crate::session::{Buckets, Context, Cursor};
 use crate::wire::{Control as Message, FrameOut};
 
 /// Bytes emitted in one turn, at most, so that a donation never holds the control loop for long.
@@ -24,8 +24,8 @@ pub(super) enum Purpose {
     Join(u64),
     /// It missed something.
     Repair,
-    /// This member is gone, and may have reached some and not others with what it wrote.
-    LastWords(MemberId),
+    /// It shows something else in these buckets of a context. Nobody waits for the end of it.
+    Differs(Buckets),
 }
 
 /// What this node holds, on its way to one member.
@@ -62,6 +62,21 @@ impl<P> Donation<P> {
         Self { peer, purpose, contexts: None, cursor: Cursor::default(), records: 0, losses, end: None }
     }
 
+    /// What of one context a member shows differently.
+    pub(super) fn of_difference(peer: Arc<Peer<P>>, context: Arc<Context>, buckets: Buckets) -> Self {
+        Self { contexts: Some(vec![context]), ..Self::new(peer, Purpose::Differs(buckets)) }
+    }
+
+    /// Adds buckets to a donation for the same member and context, which begins again; false when it is of another.
+    pub(super) fn widen(&mut self, peer: &Arc<Peer<P>>, context: &Arc<Context>, more: Buckets) -> bool {
+        let (Purpose::Differs(buckets), Some([own])) = (self.purpose, self.contexts.as_deref()) else { return false };
+        if !Arc::ptr_eq(&self.peer, peer) || !Arc::ptr_eq(own, context) {
+            return false;
+        }
+        *self = Self::of_difference(Arc::clone(peer), Arc::clone(context), buckets.union(more));
+        true
+    }
+
     /// Begins again: what was sent may be lost.
     pub(super) fn restart(&mut self) {
         *self = Self::new(Arc::clone(&self.peer), self.purpose);
@@ -92,9 +107,10 @@ impl<P> Donation<P> {
             };
             let done = match self.purpose {
                 Purpose::Join(_) | Purpose::Repair => context.scan(&mut self.cursor, room, now, &mut emit),
-                Purpose::LastWords(member) => context.scan_written_by(member, &mut self.cursor, room, now, &mut emit),
+                Purpose::Differs(buckets) => context.scan_in(&buckets, &mut self.cursor, room, now, &mut emit),
             };
-            budget = budget.saturating_sub(sent.max(1));
+            // What was passed over took its time too.
+            budget = budget.saturating_sub(if done { sent.max(1) } else { sent.max(room) });
             if done {
                 contexts.pop();
                 self.cursor = Cursor::default();
@@ -103,8 +119,7 @@ impl<P> Donation<P> {
         let round = match self.purpose {
             Purpose::Join(round) => round,
             Purpose::Repair => 0,
-            // Nobody waits for the end of these.
-            Purpose::LastWords(_) => return Step::Done,
+            Purpose::Differs(_) => return Step::Done,
         };
         let op = Arc::new(Op::default());
         let lanes = self.peer.lanes().len();

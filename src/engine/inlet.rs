@@ -6,6 +6,7 @@ use super::core::{Core, Effects, Input};
 use super::peer::Peer;
 use crate::id::{MemberId, Time};
 use crate::proto::link::{AcceptEvent, AcceptLink, LinkError};
+use crate::session::Digest;
 use crate::stats::bump;
 use crate::wire::{Control as Message, Frame, Kind};
 
@@ -135,6 +136,10 @@ impl<P> Inlet<P> {
             }
             Message::Pull(context, uid) => core.answer(self.member, &context, uid, now, fx),
             Message::Status(state) => core.post(Input::Status(self.member, state)),
+            Message::Digest(context, answer, sums) => {
+                let digest = Digest::new(*sums);
+                core.post(Input::Digest { member: self.member, context, answer, digest });
+            }
             Message::Message(..) => {}
             Message::Echo(_) | Message::EchoReply(_) => return Err(LinkError::Unexpected(frame.kind)),
         }

@@ -14,11 +14,13 @@
 //! | `context`, `shard`, `names` | tables, locks, index; reads |
 //! | `handle`, `commit`, `kill` | a request: begin, create, commit, invalidate |
 //! | `merge`, `repair`, `scan` | what arrives; present states, rescue, lifting; going through everything |
+//! | `digest` | whether two members show the same |
 //! | `sweep` | expiry, forgetting, burying |
 //! | `emit` | from held state to frames |
 
 mod commit;
 mod context;
+mod digest;
 mod emit;
 mod handle;
 mod hash;
@@ -40,6 +42,7 @@ use std::time::Duration;
 
 pub use commit::{Changes, Commit, CommitError, CommitStatus, Name};
 pub use context::Context;
+pub use digest::{BUCKETS, Buckets, Digest};
 pub use emit::Emission;
 pub use handle::Handle;
 pub use merge::{Merged, MergedEvent};

@@ -288,11 +288,6 @@ impl Record {
         &self.over.0
     }
 
-    /// Whether it holds a version of the member's.
-    pub(crate) fn is_written_by(&self, member: MemberId) -> bool {
-        [self.top, self.exp].into_iter().chain(self.attrs.iter().map(|a| a.version)).any(|v| v.member == member)
-    }
-
     pub(crate) fn is_expired(&self) -> bool {
         self.exp >= self.top
     }

@@ -1,13 +1,14 @@
 //! Going through everything held, in pieces, while it changes.
 
 use super::context::Context;
+use super::digest::Buckets;
 use super::emit::Held;
 use super::time::millis;
-use crate::id::{MemberId, Time, Uid};
+use crate::id::{Time, Uid};
 use crate::wire::FrameOut;
 
-/// What a record that is passed over costs of a scan's budget, so that the scan of a large store still ends its turn.
-const PASSED: usize = 64;
+/// What a session that is passed over costs of a scan's budget, so that the scan of a large store still ends its turn.
+const PASSED: usize = 16;
 
 /// Where a scan stands.
 #[derive(Debug, Default)]
@@ -29,22 +30,21 @@ impl Context {
         self.walk(None, cursor, budget, now, emit)
     }
 
-    /// The same for what a member may have changed last: records that hold a version of its, and every tombstone, which
-    /// names no one.
-    pub fn scan_written_by(
+    /// The same for the sessions of some buckets.
+    pub fn scan_in(
         &self,
-        writer: MemberId,
+        buckets: &Buckets,
         cursor: &mut Cursor,
         budget: usize,
         now: Time,
         emit: &mut dyn FnMut(Uid, FrameOut),
     ) -> bool {
-        self.walk(Some(writer), cursor, budget, now, emit)
+        self.walk(Some(buckets), cursor, budget, now, emit)
     }
 
     fn walk(
         &self,
-        writer: Option<MemberId>,
+        buckets: Option<&Buckets>,
         cursor: &mut Cursor,
         budget: usize,
         now: Time,
@@ -61,17 +61,15 @@ impl Context {
                 cursor.shard += 1;
                 continue;
             };
-            let shard = self.cell(uid).lock.read();
-            let held = match (shard.records.get(uid), shard.graves.get(uid)) {
-                (Some(record), _) => Held::Record(record),
-                (None, Some(grave)) => Held::Grave(grave),
-                (None, None) => continue,
-            };
-            let passed =
-                matches!((writer, &held), (Some(writer), Held::Record(record)) if !record.is_written_by(writer));
-            if passed {
+            if buckets.is_some_and(|b| !b.contains(uid)) {
                 spent += PASSED;
             } else {
+                let shard = self.cell(uid).lock.read();
+                let held = match (shard.records.get(uid), shard.graves.get(uid)) {
+                    (Some(record), _) => Held::Record(record),
+                    (None, Some(grave)) => Held::Grave(grave),
+                    (None, None) => continue,
+                };
                 let frame = self.present_frame(uid, held, 0, millis(now));
                 spent += frame.len;
                 emit(uid, frame);

@@ -27,7 +27,7 @@
 //! (or the last and now) lie at least the idle time apart, less what coalescing and drift may take.
 //!
 //! - **I1, durability.** While one of its holders is live, a change is not lost: when all is quiet every node is at or after
-//!   it and reads the session, unless somebody ended the session, a create under its name listed it as over, or it was
+//!   it as far as a reader can see (`top` excepted) and reads the session, unless somebody ended the session, a create under its name listed it as over, or it was
 //!   idle. Nothing is dead that nobody ended.
 //! - **I2, no ack before apply.** When a caller is told, each member that it counts as an applied copy and that is live in
 //!   the same incarnation is at or after the change.
@@ -38,7 +38,7 @@
 //! - **I6, no resurrection.** A uid that is dead on a node never lives there again; one whose end has a live holder is
 //!   readable nowhere when all is quiet.
 //! - **I7, complete joins.** A node that opens (not by time-out) is at or after every change that all in view had acked
-//!   before it met a holder that is ready, reachable and in its view, and still at or after it.
+//!   before it met a holder that is ready, reachable and in its view, and still at or after it, readably.
 //! - **Accuracy.** Without faults nobody is lost from a view and no copy is ever missing.
 //! - **Outcomes.** The copies that a caller is told of are the members not named missing; an op that is done has woken its
 //!   caller; `ended` is said only of what does not live.

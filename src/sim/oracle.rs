@@ -295,7 +295,7 @@ impl Oracle {
             let truth = &self.sessions[&change.uid];
             if change.ends {
                 for (member, state) in nodes {
-                    if state.get(&change.uid).is_some_and(|r| !r.dead && r.top > r.exp) {
+                    if state.get(&change.uid).is_some_and(is_readable) {
                         let text = format!("{member} still serves {}", self.name(id));
                         return Err(Violation::new("I6", text));
                     }
@@ -316,8 +316,8 @@ impl Oracle {
             }
             for (member, state) in nodes {
                 let record = state.get(&change.uid);
-                let visible = record.is_some_and(|r| !r.dead && !r.partial && r.top > r.exp);
-                let why = match holds(change, record) {
+                let visible = record.is_some_and(is_readable);
+                let why = match reads(change, record) {
                     Err(why) => why,
                     Ok(()) if !visible => String::from("it is not readable there"),
                     Ok(()) => continue,
@@ -373,6 +373,15 @@ fn holds(change: &Change, held: Option<&RecordDump>) -> Result<(), String> {
     if record.top < change.version {
         return Err(format!("is at {:?}", record.top));
     }
+    reads(change, held)
+}
+
+/// The same as far as a reader can see: that somebody used a session shows in that it does not expire.
+fn reads(change: &Change, held: Option<&RecordDump>) -> Result<(), String> {
+    let Some(record) = held else { return Err(String::from("does not hold the session")) };
+    if record.dead {
+        return Ok(());
+    }
     for (key, _) in &change.writes {
         let version = record.attrs.iter().find(|(k, _, _)| k[..] == key[..]).map_or(Version::ZERO, |(_, v, _)| *v);
         if version < change.version {
@@ -380,6 +389,11 @@ fn holds(change: &Change, held: Option<&RecordDump>) -> Result<(), String> {
         }
     }
     Ok(())
+}
+
+/// Whether a reader sees the session.
+pub(super) fn is_readable(record: &RecordDump) -> bool {
+    !record.dead && !record.partial && record.top > record.exp
 }
 
 /// What identifies a value.

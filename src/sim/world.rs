@@ -10,7 +10,7 @@ use smallvec::SmallVec;
 
 use super::load::{Plan, Users, exponential};
 use super::net::{ConnId, HostId, Net, NetEvent};
-use super::oracle::{ChangeId, Content, Key, Oracle, digest};
+use super::oracle::{ChangeId, Content, Key, Oracle, digest, is_readable};
 use super::process::Process;
 use super::swarm::{Kind, Profile};
 use super::{Report, Sched, Violation};
@@ -642,8 +642,16 @@ impl World {
             if roster.peers.len() + 1 != self.profile.nodes {
                 return Some(format!("n{host} has {} members in view", roster.peers.len() + 1));
             }
-            if !process.core.is_drained() {
-                return Some(format!("n{host} has frames unacknowledged"));
+            for peer in &roster.peers {
+                for (at, lane) in peer.lanes().iter().enumerate() {
+                    let what = lane.peek(|o| (!o.is_empty()).then(|| (o.state(), o.in_flight(), o.unwritten())));
+                    if let Some((state, in_flight, unwritten)) = what {
+                        let (name, port) = (peer.name(), lane.port.get());
+                        return Some(format!(
+                            "lane {at} of n{host} to {name} (connection {port:?}) is {state:?}, {in_flight} in flight, {unwritten} bytes unwritten"
+                        ));
+                    }
+                }
             }
         }
         None
@@ -745,7 +753,7 @@ impl Before {
     /// A commit that says the session had ended found none that lives.
     fn check_ended(&self, context: &Arc<Context>) -> Ran {
         for (uid, _) in &self.held {
-            let alive = context.dump_of(*uid).is_some_and(|r| !r.dead && !r.partial && r.top > r.exp);
+            let alive = context.dump_of(*uid).is_some_and(|r| is_readable(&r));
             if alive {
                 return Err(Violation::new(
                     "ended",
@@ -838,7 +846,7 @@ fn sketch(record: Option<&RecordDump>) -> String {
 type Visible<'a> = Vec<(&'a [u8], Version, Option<&'a [u8]>)>;
 
 fn visible(record: Option<&RecordDump>) -> Option<Visible<'_>> {
-    let record = record.filter(|r| !r.dead && !r.partial && r.top > r.exp)?;
+    let record = record.filter(|r| is_readable(r))?;
     let live = record.attrs.iter().filter(|(_, _, value)| value.is_some());
     Some(live.map(|(key, version, value)| (&key[..], *version, value.as_deref())).collect())
 }

@@ -10,6 +10,9 @@ use super::{BY_REFERENCE, Frame, FrameError, FrameOut, Kind, frame};
 use crate::buffer::{Buf, Slice};
 use crate::id::{NodeState, Uid};
 
+/// Sums in a digest.
+pub const DIGEST_SUMS: usize = 256;
+
 /// Small messages with fixed layouts, counted on the lane like session frames (but Echo/EchoReply on a probe are not).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Control {
@@ -27,6 +30,8 @@ pub enum Control {
     EchoReply(u64),
     /// Application message: topic, payload.
     Message(u32, Slice),
+    /// What the sender shows of a context, summed up: the context, whether this answers another, the sums.
+    Digest(Vec<u8>, bool, Box<[u64; DIGEST_SUMS]>),
 }
 
 /// Encodes a control frame. The payload of a message travels by reference when it is large.
@@ -48,6 +53,10 @@ pub fn encode_control(control: &Control) -> FrameOut {
         Control::Echo(number) => FrameOut::fixed(Kind::Echo, &U64::new(*number), &[]),
         Control::EchoReply(number) => FrameOut::fixed(Kind::EchoReply, &U64::new(*number), &[]),
         Control::Message(topic, payload) => encode_message(*topic, payload),
+        Control::Digest(context, answer, sums) => {
+            let digest = Sums { answer: u8::from(*answer), reserved: [0; 7], sums: sums.map(U64::new) };
+            FrameOut::fixed(Kind::Digest, &digest, context)
+        }
     }
 }
 
@@ -77,6 +86,15 @@ impl Frame {
             Kind::Message => {
                 let (topic, at, payload) = self.fixed_with_payload::<Topic>(self.kind)?;
                 Ok(Control::Message(topic.topic.get(), frame::keep(&self.bytes, at, payload.len())))
+            }
+            Kind::Digest => {
+                let (digest, _, context) = self.fixed_with_payload::<Sums>(self.kind)?;
+                let answer = match digest.answer {
+                    0 => false,
+                    1 => true,
+                    _ => return Err(FrameError::Body),
+                };
+                Ok(Control::Digest(context.to_vec(), answer, Box::new(digest.sums.map(U64::get))))
             }
             Kind::Hello | Kind::Welcome | Kind::Refuse | Kind::Ack | Kind::Session | Kind::Part => {
                 Err(FrameError::Kind)
@@ -120,4 +138,12 @@ struct Done {
 struct Topic {
     topic: U32,
     reserved: [u8; 4],
+}
+
+#[derive(FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
+#[repr(C)]
+struct Sums {
+    answer: u8,
+    reserved: [u8; 7],
+    sums: [U64; DIGEST_SUMS],
 }

@@ -48,6 +48,8 @@ pub enum Kind {
     EchoReply = 12,
     /// An application's message.
     Message = 13,
+    /// What the sender shows, summed up.
+    Digest = 14,
 }
 
 impl Kind {
@@ -66,6 +68,7 @@ impl Kind {
             11 => Self::Echo,
             12 => Self::EchoReply,
             13 => Self::Message,
+            14 => Self::Digest,
             _ => return None,
         })
     }

@@ -28,7 +28,7 @@ mod session;
 mod tests;
 
 pub use ack::{Ack, RefusedCode, encode_ack};
-pub use control::{Control, encode_control};
+pub use control::{Control, DIGEST_SUMS, encode_control};
 pub use decoder::Decoder;
 pub use error::FrameError;
 pub use frame::{Frame, FrameOut};

@@ -80,6 +80,7 @@ pub(crate) fn controls() -> Vec<(&'static str, Control)> {
         ("status", Control::Status(NodeState::Leaving)),
         ("echo", Control::Echo(0xabcd)),
         ("echo-reply", Control::EchoReply(0xabcd)),
+        ("digest", Control::Digest(b"/shop".to_vec(), true, Box::new(std::array::from_fn(|i| i as u64 + 1)))),
         ("message", Control::Message(9, Slice::copy_from(b"cache: flush"))),
     ]
 }
