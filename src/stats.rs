@@ -65,10 +65,6 @@ counters! {
     bytes_sent,
     /// Bytes read from replication sockets.
     bytes_received,
-    /// Payload bytes copied on the sending side.
-    bytes_copied_send,
-    /// Payload bytes copied on the receiving side.
-    bytes_copied_receive,
     /// Session frames merged.
     merges,
     /// Merges that left a record partial.

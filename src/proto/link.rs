@@ -216,7 +216,13 @@ impl AcceptLink {
                 }
                 (
                     false,
-                    Kind::Session | Kind::StateRequest | Kind::StateDone | Kind::Pull | Kind::Status | Kind::Message | Kind::Digest,
+                    Kind::Session
+                    | Kind::StateRequest
+                    | Kind::StateDone
+                    | Kind::Pull
+                    | Kind::Status
+                    | Kind::Message
+                    | Kind::Digest,
                 ) => {
                     self.received += units;
                     return Ok(Some(AcceptEvent::Frame(frame, self.received)));

@@ -1,9 +1,9 @@
 //! The thin shell on mio: the only room of the core with clocks, sockets and threads.
 //!
-//! One control loop owns [`Control`](crate::engine::Control), the multicast socket and the listener. `tcpThreadCount`
+//! One control loop owns [`Control`], the multicast socket and the listener. `tcpThreadCount`
 //! workers each own a `Poll` and the connections dealt to them for life. Callers write inline and may read their own
-//! ack (see [`port`]). No rule of replication lives here: the shell moves bytes and time, and does what
-//! [`Effects`](crate::engine::Effects) and [`Action`](crate::engine::Action) say.
+//! ack (see `port`). No rule of replication lives here: the shell moves bytes and time, and does what
+//! [`Effects`] and [`Action`](crate::engine::Action) say.
 
 pub mod affinity;
 mod control;

@@ -99,7 +99,8 @@ fn bucket(uid: Uid) -> usize {
 fn sum_of(uid: Uid, record: &Record) -> u64 {
     let uid = uid.hash64();
     record.attrs().iter().filter(|a| a.value.is_some()).fold(uid, |sum, attr| {
-        let key = attr.key.iter().fold(0xcbf2_9ce4_8422_2325_u64, |h, b| (h ^ u64::from(*b)).wrapping_mul(0x0100_0000_01b3));
+        let key =
+            attr.key.iter().fold(0xcbf2_9ce4_8422_2325_u64, |h, b| (h ^ u64::from(*b)).wrapping_mul(0x0100_0000_01b3));
         let version = Uid { counter: attr.version.counter, member: attr.version.member }.hash64();
         sum.wrapping_add((uid ^ key).wrapping_mul(version | 1))
     })

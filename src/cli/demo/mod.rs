@@ -2,7 +2,7 @@
 //!
 //! Three members run as child processes on loopback, in a multicast group and a cluster drawn at random. The parent is the
 //! load balancer and the executioner; it holds no session, and every check asks a process over its pipe. It ends within
-//! [`LIMIT`] and leaves no process behind.
+//! its limit and leaves no process behind.
 
 #![expect(clippy::disallowed_methods, reason = "it tells how long each step took")]
 

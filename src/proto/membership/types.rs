@@ -48,8 +48,8 @@ pub enum PingVerdict {
 pub enum MembershipAction {
     /// Send this ping to the group.
     Ping(Ping),
-    /// Open a lane to a candidate. Answer with [`Membership::handle_admitted`] or
-    /// [`Membership::handle_dial_failed`].
+    /// Open a lane to a candidate. Answer with [`Membership::handle_admitted`](super::Membership::handle_admitted) or
+    /// [`Membership::handle_dial_failed`](super::Membership::handle_dial_failed).
     Dial {
         /// Whom the handshake must find there.
         member: MemberId,
@@ -58,7 +58,7 @@ pub enum MembershipAction {
         /// Its name.
         name: String,
     },
-    /// Ask for an echo on a fresh connection. Answer with [`Membership::handle_verified`]: at once where the
+    /// Ask for an echo on a fresh connection. Answer with [`Membership::handle_verified`](super::Membership::handle_verified): at once where the
     /// connection is refused or finds another incarnation; silence counts as failure after `verify_timeout`.
     Verify {
         /// Whom the handshake must find there.

@@ -57,6 +57,11 @@ impl EventLog {
         self.lock().events.drain(..).collect()
     }
 
+    /// The first one of this kind about the member of this name, which stays.
+    pub(super) fn find(&self, event: &str, name: &str) -> Option<Value> {
+        self.lock().events.iter().find(|kept| kept["event"] == event && kept["name"] == name).cloned()
+    }
+
     fn keep(&self, event: &Event, at: Duration) {
         let mut kept = self.lock();
         kept.count += 1;

@@ -134,6 +134,7 @@ impl Script<'_> {
             "wait_view" => self.wait_view(ask),
             "wait_session" => self.wait_session(ask),
             "wait_stat" => self.wait_stat(ask),
+            "wait_event" => self.wait_event(ask),
             "fill" => load::fill(&self.context(ask)?, &ask.filling()?),
             "check_fill" => Ok(load::check_fill(&self.context(ask)?, &ask.filling()?)),
             "check_load" => load::check(&self.context(ask)?, ask.0),
@@ -211,6 +212,15 @@ impl Script<'_> {
                 Some(value) if value >= at_least => Ok(fields([("value", json!(value))])),
                 value => Err(json!(value)),
             }
+        })
+    }
+
+    /// Waits for an event of a member among those not yet taken.
+    fn wait_event(&self, ask: &Ask<'_>) -> Reply {
+        let (event, name) = (ask.text("event")?, ask.text("name")?);
+        self.wait(ask, || match self.events.find(event, name) {
+            Some(found) => Ok(fields([("event", found)])),
+            None => Err(Value::Null),
         })
     }
 
