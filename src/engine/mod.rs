@@ -24,6 +24,8 @@ mod join;
 mod outlet;
 mod peer;
 mod pull;
+#[cfg(test)]
+mod tests;
 
 pub use self::control::{Action, Control, ControlSettings, MakePort};
 pub use self::core::{Committed, Core, CoreSettings, Effects, Input, Send};

@@ -442,3 +442,47 @@ fn a_create_and_a_kill_by_name_racing_never_leave_both() {
         assert!(!context.begin(b"s", at(0)).exists(), "whoever was first, after {status:?} it is gone");
     }
 }
+
+#[test]
+fn digests_agree_exactly_where_readers_see_the_same() {
+    let (_one, a) = store(1, limits());
+    let (_other, b) = store(2, limits());
+    let frames: Vec<FrameOut> =
+        (0..50).flat_map(|i| set(&a, &format!("s{i}"), "x", &[i], at(0)).unwrap()).collect();
+    for frame in frames.iter().rev() {
+        merge(&b, frame, at(0)).unwrap();
+    }
+    assert_eq!(a.digest(), b.digest(), "order and tables do not matter");
+
+    let told = set(&a, "s7", "x", b"new", at(1)).unwrap();
+    let buckets = a.digest().differs(&b.digest());
+    let [uid] = *a.begin(b"s7", at(1)).uids() else { panic!("one session") };
+    assert_eq!(buckets.len(), 1);
+    assert!(buckets.contains(uid));
+
+    // What is sent of these buckets mends it, and others stay out of it.
+    let mut sent = Vec::new();
+    assert!(a.scan_in(&buckets, &mut Cursor::default(), usize::MAX, at(1), &mut |uid, frame| sent.push((uid, frame))));
+    assert!(sent.iter().all(|(uid, _)| buckets.contains(*uid)) && sent.len() < 50);
+    for (_, frame) in sent {
+        merge(&b, &frame, at(1)).unwrap();
+    }
+    assert_eq!(a.digest(), b.digest());
+    assert_eq!(told.len(), 1);
+}
+
+#[test]
+fn a_record_that_is_served_again_says_so_with_a_version() {
+    let (_one, a) = store(1, limits());
+    let (_other, b) = store(2, limits());
+    let created = set(&a, "s", "x", b"1", at(0)).unwrap();
+    merge(&b, &created[0], at(0)).unwrap();
+    set(&a, "s", "x", b"lost on the way", at(1)).unwrap();
+    let last = set(&a, "s", "y", b"2", at(2)).unwrap();
+    assert!(merge(&b, &last[0], at(2)).unwrap().partial);
+    let [(uid, before)] = &b.dump()[..] else { panic!("one session") };
+    assert!(b.lift(*uid, at(3)));
+    let after = b.dump_of(*uid).unwrap();
+    assert!(!after.partial);
+    assert!(after.top > before.top);
+}

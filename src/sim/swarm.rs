@@ -150,7 +150,7 @@ impl Profile {
             tail_micros: rng.u64(1000..200_000),
             piece_max: if rng.bool() { 0 } else { *pick(rng, &[1, 7, 64, 1500, 16_384]) },
             short_write: if rng.bool() { 0.0 } else { rng.f64() * 0.3 },
-            window: if on(rng) { rng.usize(4 << 10..32 << 10) << usize::from(slow_net) * 2 } else { 256 << 10 },
+            window: if on(rng) { rng.usize(4 << 10..32 << 10) * if slow_net { 4 } else { 1 } } else { 256 << 10 },
             loss: if on(rng) { rng.f64() * 0.4 } else { 0.0 },
             double: if on(rng) { rng.f64() * 0.3 } else { 0.0 },
             lost_dial: if on(rng) { rng.f64() * 0.3 } else { 0.0 },

@@ -1,0 +1,176 @@
+//! What the control loop does with inputs, seen in its actions and in the queues.
+
+use std::sync::Arc;
+
+use super::*;
+use crate::id::{MemberId, NodeState, Time};
+use crate::proto::link::Identity;
+use crate::proto::outbound::Gather;
+use crate::session::{Changes, Digest, Limits, Settings};
+use crate::wire::{self, Decoder, Kind};
+
+const MS: Time = Time::from_millis(1);
+const OTHER: MemberId = MemberId(2);
+
+struct Node {
+    core: Arc<Core<()>>,
+    control: Control<()>,
+    fx: Effects<()>,
+    now: Time,
+}
+
+fn addr(n: u8) -> std::net::SocketAddr {
+    std::net::SocketAddr::from(([127, 0, 0, n], 4700))
+}
+
+impl Node {
+    fn new(lanes: usize) -> Self {
+        let identity =
+            Identity { member: MemberId(1), cluster: wire::cluster_tag("t"), name: String::from("one"), addr: addr(1) };
+        let core = Arc::new(Core::new(CoreSettings {
+            identity,
+            lanes,
+            limits: Limits {
+                value_bytes_max: 1 << 16,
+                session_bytes_max: 1 << 16,
+                store_bytes_max: 1 << 24,
+                tombstones_max: 100,
+                contexts_max: 4,
+            },
+            sessions: Settings {
+                max_idle: Time::from_secs(1800),
+                idle_grace: Time::from_secs(60),
+                touch_interval: Time::from_secs(5),
+                horizon: Time::from_secs(3600),
+            },
+            high_water: 1 << 20,
+            low_water: 1 << 19,
+            queue_bytes_max: 1 << 21,
+            event_queue: 64,
+            session_events: false,
+            seed: 1,
+        }));
+        let settings = ControlSettings {
+            frequency: 100 * MS,
+            drop_time: Time::from_secs(3600),
+            verify_timeout: 100 * MS,
+            state_transfer_timeout: Time::from_secs(60),
+            partition_max: Time::from_secs(1800),
+            members_max: 8,
+            seed: 1,
+        };
+        let control = Control::new(Arc::clone(&core), settings, Box::new(|_, _| ()), Time::ZERO);
+        Self { core, control, fx: Effects::default(), now: Time::ZERO }
+    }
+
+    fn post(&mut self, input: Input) -> &mut Self {
+        self.core.post(input);
+        self.control.handle_inputs(self.now, &mut self.fx);
+        self
+    }
+
+    fn wait(&mut self, ms: u32) -> &mut Self {
+        self.now += ms * MS;
+        self.control.handle_timeout(self.now, &mut self.fx);
+        self
+    }
+
+    fn hello(&mut self, state: NodeState) -> &mut Self {
+        self.post(Input::Hello { member: OTHER, name: String::from("two"), addr: addr(2), state })
+    }
+
+    fn open(&mut self, lane: usize, state: NodeState) -> &mut Self {
+        if let Some(peer) = self.core.peer(OTHER) {
+            peer.set_state(state);
+        }
+        self.post(Input::LaneOpen { member: OTHER, name: String::from("two"), state, lane })
+    }
+
+    /// Lanes that the shell is told to dial.
+    fn dials(&mut self) -> Vec<usize> {
+        std::iter::from_fn(|| self.control.poll_action())
+            .filter_map(|action| match action {
+                Action::Dial(lane) => Some(lane.lane),
+                Action::Ping(_) | Action::Probe { .. } | Action::Close(_) => None,
+            })
+            .collect()
+    }
+
+    /// Kinds of the frames queued to the other member.
+    fn queued(&mut self, lane: usize) -> Vec<Kind> {
+        let peer = self.core.peer(OTHER).unwrap();
+        let mut gather = Gather::default();
+        let mut decoder = Decoder::new(1 << 20);
+        decoder.authenticated();
+        peer.with_lane(lane, |out| {
+            out.close();
+            let _in_flight = out.take_unacked();
+            out.open(Vec::new());
+            if out.begin_drain() {
+                out.gather(&mut gather, usize::MAX, 1000);
+                let _drain = out.wrote(&gather, gather.len, false, &mut self.fx.wakes);
+            }
+        });
+        for part in &gather.parts {
+            decoder.feed(part);
+        }
+        std::iter::from_fn(|| decoder.next().unwrap()).map(|frame| frame.kind).collect()
+    }
+
+    fn commit(&mut self, id: &[u8]) {
+        let context = self.core.store().context(b"app").unwrap();
+        let mut handle = context.begin(id, self.now);
+        context.create(&mut handle);
+        let changes = Changes { touch: true, ..Changes::default() };
+        self.core.commit(&context, &handle, &changes, Send::Queued, self.now, &mut self.fx).unwrap();
+    }
+}
+
+#[test]
+fn a_lane_lost_before_its_member_was_admitted_is_dialled_again_after() {
+    let mut node = Node::new(2);
+    node.hello(NodeState::Ready);
+    assert_eq!(node.dials(), [0, 1]);
+    node.post(Input::LaneLost { member: OTHER, lane: 1, opened: false });
+    node.open(0, NodeState::Ready).wait(1);
+    assert_eq!(node.dials(), [1]);
+}
+
+#[test]
+fn a_joiner_that_asked_before_it_was_known_is_answered_once_it_is_live() {
+    let mut node = Node::new(1);
+    node.post(Input::StateRequest(OTHER, 1)).hello(NodeState::Joining).wait(1);
+    // Contexts that are made until then are part of the answer.
+    node.commit(b"s");
+    node.open(0, NodeState::Joining).wait(1);
+    assert_eq!(node.queued(0), [Kind::Status, Kind::Session, Kind::StateDone]);
+}
+
+#[test]
+fn members_that_show_different_things_send_each_other_what_differs() {
+    let mut node = Node::new(1);
+    node.wait(300);
+    assert_eq!(node.control.state(), NodeState::Ready);
+    node.commit(b"s");
+    node.hello(NodeState::Ready).open(0, NodeState::Ready).wait(1);
+    // All of the first repair is settled.
+    let mut ack = wire::Ack::default();
+    node.queued(0);
+    let peer = node.core.peer(OTHER).unwrap();
+    peer.with_lane(0, |out| {
+        (ack.received, ack.applied) = (out.in_flight() as u64, out.in_flight() as u64);
+        out.ack(&ack, &mut node.fx.wakes).unwrap();
+    });
+    node.wait(1);
+    assert!(peer.counts());
+
+    let context = node.core.store().context(b"app").unwrap();
+    let same = Input::Digest { member: OTHER, context: b"app".to_vec(), answer: false, digest: context.digest() };
+    node.post(same).wait(1);
+    assert_eq!(node.queued(0), []);
+
+    let empty = Digest::new([0; wire::DIGEST_SUMS]);
+    let other = Input::Digest { member: OTHER, context: b"app".to_vec(), answer: false, digest: empty };
+    node.post(other).wait(1);
+    assert_eq!(node.queued(0), [Kind::Digest, Kind::Session]);
+}
