@@ -41,7 +41,7 @@
 //!   before it met a holder that is ready, reachable and in its view, and still at or after it, readably.
 //! - **Accuracy.** Without faults nobody is lost from a view and no copy is ever missing.
 //! - **Outcomes.** The copies that a caller is told of are the members not named missing; an op that is done has woken its
-//!   caller; `ended` is said only of what does not live.
+//!   caller; when all is quiet every op is done; `ended` is said only of what does not live.
 //! - **Bounds.** No queue is above its cap; no honest member's bytes are refused; nothing panics.
 //!
 //! A change is *excused* from I1 when every holder died; excuses are counted, and where there was at most one fault there may

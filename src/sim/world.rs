@@ -123,6 +123,8 @@ pub(super) struct World {
     users: Users,
     requests: BTreeMap<u64, Request>,
     callers: BTreeMap<u64, Caller>,
+    /// Ops whose callers have gone: they settle all the same.
+    late: Vec<(HostId, u32, Arc<Op>)>,
     rung: Arc<Mutex<Vec<u64>>>,
     serial: u64,
     /// When each process came to know each member that it knows.
@@ -151,6 +153,7 @@ impl World {
             users,
             requests: BTreeMap::new(),
             callers: BTreeMap::new(),
+            late: Vec::new(),
             rung: Arc::default(),
             serial: 0,
             met: BTreeMap::new(),
@@ -528,6 +531,7 @@ impl World {
         }
         self.sched.mix(u64::from(outcome.copies));
         if timed_out {
+            self.late.push((caller.host, caller.number, Arc::clone(&caller.op)));
             self.report.timeouts += 1;
         } else if missing.is_empty() && !caller.changes.is_empty() {
             self.report.acked += 1;
@@ -611,6 +615,15 @@ impl World {
                             self.oracle.look(*member, &state)?;
                         }
                         self.oracle.check_quiet(&states, now)?;
+                        let excused = self.oracle.tally.excused;
+                        if excused > 0 && !matches!(self.profile.kind, Kind::Swarm(_)) {
+                            let text = format!("{excused} acked changes are lost with all their holders after one fault");
+                            return Err(Violation::new("I1", text));
+                        }
+                        if self.late.iter().any(|(host, number, op)| self.is(*host, *number) && !op.is_done()) {
+                            let text = String::from("all is acknowledged, and an op whose caller has gone still waits");
+                            return Err(Violation::new("outcome", text));
+                        }
                         self.report.convergence = now - self.quiet_at;
                         self.finished = true;
                         Ok(())
