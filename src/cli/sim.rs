@@ -46,6 +46,8 @@ struct Sum {
     acks_checked: u64,
     joins_checked: u64,
     timed_out_joins: u64,
+    reads: u64,
+    gaps: u64,
     slowest: Duration,
     failures: Vec<Report>,
 }
@@ -65,6 +67,8 @@ impl Sum {
         self.acks_checked += report.acks_checked;
         self.joins_checked += report.joins_checked;
         self.timed_out_joins += report.timed_out_joins;
+        self.reads += report.reads;
+        self.gaps += report.gaps;
         self.slowest = self.slowest.max(report.convergence);
         if report.violation.is_some() {
             self.failures.push(report);
@@ -129,6 +133,8 @@ fn print(sum: &Sum, took: Duration, out: &Output) {
             ("joins_checked", json!(sum.joins_checked)),
             ("joins_timed_out", json!(sum.timed_out_joins)),
             ("checked", json!(sum.checked)),
+            ("reads", json!(sum.reads)),
+            ("gaps", json!(sum.gaps)),
             ("excused", json!(sum.excused)),
             ("excused_percent", json!((excused * 100.0).round() / 100.0)),
             ("ended", json!(sum.gone[0])),

@@ -447,8 +447,7 @@ fn a_create_and_a_kill_by_name_racing_never_leave_both() {
 fn digests_agree_exactly_where_readers_see_the_same() {
     let (_one, a) = store(1, limits());
     let (_other, b) = store(2, limits());
-    let frames: Vec<FrameOut> =
-        (0..50).flat_map(|i| set(&a, &format!("s{i}"), "x", &[i], at(0)).unwrap()).collect();
+    let frames: Vec<FrameOut> = (0..50).flat_map(|i| set(&a, &format!("s{i}"), "x", &[i], at(0)).unwrap()).collect();
     for frame in frames.iter().rev() {
         merge(&b, frame, at(0)).unwrap();
     }

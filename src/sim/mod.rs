@@ -13,7 +13,8 @@
 //! | `swarm` | what a seed stands for |
 //! | `load` | users and their requests |
 //! | `faults` | what goes wrong |
-//! | `oracle` | what must be true |
+//! | `commit` | what a commit does, restated |
+//! | `oracle`, `look` | what must be true, and when that is looked at |
 //! | `world` | the loop |
 //!
 //! A run has four phases: nodes start; load and faults; everything heals, load goes on; quiet.
@@ -37,6 +38,7 @@
 //!   view as a copy, has nothing unacknowledged, and all read the same sessions.
 //! - **I6, no resurrection.** A uid that is dead on a node never lives there again; one whose end has a live holder is
 //!   readable nowhere when all is quiet.
+//! - **Over.** A request is never given a login together with one that the login's create listed as over.
 //! - **I7, complete joins.** A node that opens (not by time-out) is at or after every change that all in view had acked
 //!   before it met a holder that is ready, reachable and in its view, and still at or after it, readably.
 //! - **Accuracy.** Without faults nobody is lost from a view and no copy is ever missing.
@@ -44,11 +46,16 @@
 //!   caller; when all is quiet every op is done; `ended` is said only of what does not live.
 //! - **Bounds.** No queue is above its cap; no honest member's bytes are refused; nothing panics.
 //!
+//! Counted, not forbidden: reads that show a change without all that its writer had seen. `base` makes them rare; one number
+//! for each session cannot rule them out.
+//!
 //! A change is *excused* from I1 when every holder died; excuses are counted, and where there was at most one fault there may
 //! be none.
 
+mod commit;
 mod faults;
 mod load;
+mod look;
 mod net;
 mod oracle;
 mod process;
@@ -97,6 +104,10 @@ pub struct Report {
     pub acks_checked: u64,
     /// Changes looked for at joins.
     pub joins_checked: u64,
+    /// Reads of one session, and how many showed a change without all that its writer had seen: rare, not never.
+    pub reads: u64,
+    /// See `reads`.
+    pub gaps: u64,
     /// How long the cluster took to come to rest.
     pub convergence: Duration,
     /// Faults by class.

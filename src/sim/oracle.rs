@@ -31,6 +31,8 @@ pub(super) struct Change {
     at: Time,
     /// When its caller was told of success by every member in view.
     acked: Option<Time>,
+    /// What of the session its writer had then, this change included.
+    saw: SmallVec<[(Key, Version); 4]>,
 }
 
 /// Place of a change in the oracle's list.
@@ -43,6 +45,10 @@ struct Truth {
     ended: bool,
     /// A create under its name listed it as over.
     over: bool,
+    /// The sessions whose creates are known to have done so.
+    over_by: SmallVec<[Uid; 1]>,
+    /// Its changes by version.
+    by_version: BTreeMap<Version, ChangeId>,
 }
 
 #[derive(Debug)]
@@ -67,6 +73,9 @@ pub(super) struct Tally {
     pub(super) acks: u64,
     /// Obligations checked at a join.
     pub(super) joins: u64,
+    /// Reads of a session, and those that showed a change without all that its writer had seen.
+    pub(super) reads: u64,
+    pub(super) gaps: u64,
 }
 
 #[derive(Debug)]
@@ -126,18 +135,51 @@ impl Oracle {
         let id = self.changes.len();
         let truth = self.sessions.entry(uid).or_default();
         truth.changes.push(id);
+        truth.by_version.insert(version, id);
         if ends {
             truth.ended = true;
             self.dead.insert((writer, uid));
         }
         let holders = SmallVec::from_slice(&[writer]);
-        self.changes.push(Change { uid, version, ends, writes, holders, at: now, acked: None });
+        self.changes.push(Change { uid, version, ends, writes, holders, at: now, acked: None, saw: SmallVec::new() });
         id
     }
 
-    /// A create listed the session as over.
-    pub(super) fn over(&mut self, uid: Uid) {
-        self.sessions.entry(uid).or_default().over = true;
+    /// A create may have listed the session as over; `by`: this one surely has.
+    pub(super) fn over(&mut self, uid: Uid, by: Option<Uid>) {
+        let truth = self.sessions.entry(uid).or_default();
+        truth.over = true;
+        truth.over_by.extend(by);
+    }
+
+    /// What the writer of a change had of the session afterwards.
+    pub(super) fn saw(&mut self, id: ChangeId, held: Option<&RecordDump>) {
+        let attrs = held.map(|h| h.attrs.as_slice()).unwrap_or_default();
+        self.changes[id].saw = attrs.iter().map(|(key, version, _)| (Key::from_slice(key), *version)).collect();
+    }
+
+    /// A request is never given a login together with the one that it replaced.
+    pub(super) fn check_union(&self, member: MemberId, uids: &[Uid]) -> Checked {
+        for uid in uids {
+            let over_by = self.sessions.get(uid).map(|t| t.over_by.as_slice()).unwrap_or_default();
+            if let Some(by) = over_by.iter().find(|by| uids.contains(by)) {
+                let text = format!("a request at {member} was given {uid:?} together with {by:?}, which is over it");
+                return Err(Violation::new("over", text));
+            }
+        }
+        Ok(())
+    }
+
+    /// Counts whether a read shows its newest change with all that the writer of that had seen.
+    pub(super) fn count_read(&mut self, uid: Uid, held: Option<&RecordDump>) {
+        let Some(record) = held else { return };
+        let Some(id) = self.sessions.get(&uid).and_then(|t| t.by_version.get(&record.top)) else { return };
+        self.tally.reads += 1;
+        let whole = self.changes[*id]
+            .saw
+            .iter()
+            .all(|(key, version)| record.attrs.iter().any(|(k, v, _)| k[..] == key[..] && v >= version));
+        self.tally.gaps += u64::from(!whole);
     }
 
     pub(super) fn change(&self, id: ChangeId) -> &Change {

@@ -8,26 +8,28 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use smallvec::SmallVec;
 
+use super::commit::{Before, attr_key};
 use super::load::{Plan, Users, exponential};
+use super::look::{dump_of, show};
 use super::net::{ConnId, HostId, Net, NetEvent};
-use super::oracle::{ChangeId, Content, Key, Oracle, digest, is_readable};
+use super::oracle::{ChangeId, Oracle, digest};
 use super::process::Process;
 use super::swarm::{Kind, Profile};
 use super::{Report, Sched, Violation};
 use crate::engine::Send;
-use crate::event::{Event as NodeEvent, ReadyReason};
-use crate::id::{AckLevel, MemberId, NodeState, Time, Uid, Version};
+use crate::event::Event as NodeEvent;
+use crate::id::{AckLevel, MemberId, Time};
 use crate::proto::op::{MissingReason, Op};
-use crate::session::{Changes, CommitStatus, Context, Handle, RecordDump, key};
+use crate::session::{CommitStatus, Handle};
 
 /// The one context of a run.
-const CONTEXT: &[u8] = b"app";
+pub(super) const CONTEXT: &[u8] = b"app";
 /// How often a node is looked at, and how often the end is tried.
-const LOOK: Duration = Duration::from_millis(200);
+pub(super) const LOOK: Duration = Duration::from_millis(200);
 /// Load goes on for this long after everything has healed.
 const AFTERMATH: Duration = Duration::from_millis(1000);
 /// A cluster without faults is ready within this, a healed one quiet and equal.
-const PATIENCE: Duration = Duration::from_secs(45);
+pub(super) const PATIENCE: Duration = Duration::from_secs(45);
 /// Once the load has ended, sessions that would expire are used once in this time: each full second.
 const PULSE: Duration = Duration::from_secs(1);
 /// How long a leaving node may take to hand over what it has queued.
@@ -124,13 +126,13 @@ pub(super) struct World {
     requests: BTreeMap<u64, Request>,
     callers: BTreeMap<u64, Caller>,
     /// Ops whose callers have gone: they settle all the same.
-    late: Vec<(HostId, u32, Arc<Op>)>,
+    pub(super) late: Vec<(HostId, u32, Arc<Op>)>,
     rung: Arc<Mutex<Vec<u64>>>,
     serial: u64,
     /// When each process came to know each member that it knows.
-    met: BTreeMap<(MemberId, MemberId), Time>,
-    quiet_at: Time,
-    finished: bool,
+    pub(super) met: BTreeMap<(MemberId, MemberId), Time>,
+    pub(super) quiet_at: Time,
+    pub(super) finished: bool,
 }
 
 type Ran = Result<(), Violation>;
@@ -184,6 +186,7 @@ impl World {
         (self.report.checked, self.report.excused) = (tally.checked, tally.excused);
         self.report.gone = [tally.ended, tally.over, tally.idle];
         (self.report.acks_checked, self.report.joins_checked) = (tally.acks, tally.joins);
+        (self.report.reads, self.report.gaps) = (tally.reads, tally.gaps);
         self.report.events = self.sched.events();
         self.report.hash = self.sched.hash();
         self.report.time = self.sched.now();
@@ -253,7 +256,7 @@ impl World {
     }
 
     /// Load and faults begin: where nothing may be excused, once every node is ready.
-    fn begin_storm(&mut self) {
+    pub(super) fn begin_storm(&mut self) {
         self.phase = Phase::Storm;
         for user in 0..self.users.all.len() {
             let delay = self.users.think(&mut self.sched);
@@ -354,10 +357,12 @@ impl World {
         let now = process.clock(self.sched.now());
         let Ok(context) = process.core.store().context(CONTEXT) else { return Ok(()) };
         let mut handle = context.begin(&self.users.all[user].id, now);
+        self.oracle.check_union(process.member, handle.uids())?;
         if let [uid] = *handle.uids() {
             for (name, version, value) in handle.attributes() {
                 self.oracle.check_read(process.member, uid, attr_key(name), version, digest(value))?;
             }
+            self.oracle.count_read(uid, context.dump_of(uid).as_ref());
         }
         let mut plan = self.users.plan(&mut self.sched);
         if self.phase == Phase::Quiet {
@@ -396,7 +401,7 @@ impl World {
         Some(*home)
     }
 
-    fn serves(&self, host: HostId) -> bool {
+    pub(super) fn serves(&self, host: HostId) -> bool {
         !self.leaving.contains(&host)
             && self.net.hosts[host].paused_until <= self.sched.now()
             && self.processes[host].as_ref().is_some_and(|p| p.core.state().serves())
@@ -555,338 +560,4 @@ impl World {
     fn by_member(&self, member: MemberId) -> Option<&Process> {
         self.processes.iter().flatten().find(|p| p.member == member)
     }
-
-    // Looking.
-
-    fn opened(&mut self, host: HostId, reason: ReadyReason) -> Ran {
-        let Some(process) = &self.processes[host] else { return Ok(()) };
-        let now = self.sched.now();
-        match reason {
-            ReadyReason::TimedOut(_) => {
-                self.report.timed_out_joins += 1;
-                return Ok(());
-            }
-            ReadyReason::First | ReadyReason::Transferred => {}
-        }
-        let held: BTreeMap<Uid, RecordDump> = dump(process).into_iter().collect();
-        let view = process.core.roster();
-        let mut donors = BTreeMap::new();
-        for donor in self.processes.iter().flatten() {
-            let since = self.met.get(&(process.member, donor.member)).copied();
-            if let Some(since) = since
-                && view.view.contains(donor.member)
-                && donor.core.state() == NodeState::Ready
-                && self.net.connected(host, donor.host)
-            {
-                donors.insert(donor.member, (since, dump(donor).into_iter().collect()));
-            }
-        }
-        self.oracle.check_join(process.member, &held, &donors, now)
-    }
-
-    fn look(&mut self) -> Ran {
-        self.sched.after(LOOK, Event::Look);
-        let host = self.sched.rng.usize(..self.profile.nodes);
-        if let Some(process) = &self.processes[host] {
-            self.oracle.look(process.member, &dump(process))?;
-            self.check_bounds(process)?;
-        }
-        let now = self.sched.now();
-        match self.phase {
-            Phase::Start => {
-                let all = self.processes.iter().all(|p| p.as_ref().is_some_and(|p| p.core.state() == NodeState::Ready));
-                let any = (0..self.profile.nodes).any(|h| self.serves(h));
-                if all || any && matches!(self.profile.kind, Kind::Swarm(_)) {
-                    self.begin_storm();
-                } else if now > PATIENCE {
-                    return Err(Violation::new("liveness", self.not_quiet().unwrap_or_default()));
-                }
-                Ok(())
-            }
-            Phase::Storm | Phase::Aftermath => Ok(()),
-            Phase::Quiet => {
-                let states =
-                    self.processes.iter().flatten().map(|p| (p.member, dump(p).into_iter().collect())).collect();
-                let waits = self.not_quiet().or_else(|| differ(&states));
-                match waits {
-                    None => {
-                        for (member, state) in &states {
-                            let state: Vec<(Uid, RecordDump)> = state.iter().map(|(u, r)| (*u, r.clone())).collect();
-                            self.oracle.look(*member, &state)?;
-                        }
-                        self.oracle.check_quiet(&states, now)?;
-                        let excused = self.oracle.tally.excused;
-                        if excused > 0 && !matches!(self.profile.kind, Kind::Swarm(_)) {
-                            let text = format!("{excused} acked changes are lost with all their holders after one fault");
-                            return Err(Violation::new("I1", text));
-                        }
-                        if self.late.iter().any(|(host, number, op)| self.is(*host, *number) && !op.is_done()) {
-                            let text = String::from("all is acknowledged, and an op whose caller has gone still waits");
-                            return Err(Violation::new("outcome", text));
-                        }
-                        self.report.convergence = now - self.quiet_at;
-                        self.finished = true;
-                        Ok(())
-                    }
-                    Some(why) if now > self.quiet_at + PATIENCE => Err(Violation::new("I5", why)),
-                    Some(_) => Ok(()),
-                }
-            }
-        }
-    }
-
-    /// Why the cluster is not at rest.
-    fn not_quiet(&self) -> Option<String> {
-        for host in 0..self.profile.nodes {
-            let Some(process) = &self.processes[host] else { return Some(format!("n{host} is not up")) };
-            if process.core.state() != NodeState::Ready {
-                let waits = process.control.waiting_for().unwrap_or_default();
-                return Some(format!("n{host} is not ready: it waits for {waits}"));
-            }
-        }
-        for process in self.processes.iter().flatten() {
-            let host = process.host;
-            let roster = process.core.roster();
-            for other in self.processes.iter().flatten().filter(|p| p.host != host) {
-                let Some(peer) = roster.peers.iter().find(|p| p.id() == other.member) else {
-                    return Some(format!("n{host} does not have n{} in view", other.host));
-                };
-                if !peer.counts() {
-                    return Some(format!("n{} does not count as a copy for n{host}: {:?}", other.host, peer.state()));
-                }
-            }
-            if roster.peers.len() + 1 != self.profile.nodes {
-                return Some(format!("n{host} has {} members in view", roster.peers.len() + 1));
-            }
-            for peer in &roster.peers {
-                for (at, lane) in peer.lanes().iter().enumerate() {
-                    let what = lane.peek(|o| (!o.is_empty()).then(|| (o.state(), o.in_flight(), o.unwritten())));
-                    if let Some((state, in_flight, unwritten)) = what {
-                        let (name, port) = (peer.name(), lane.port.get());
-                        return Some(format!(
-                            "lane {at} of n{host} to {name} (connection {port:?}) is {state:?}, {in_flight} in flight, {unwritten} bytes unwritten"
-                        ));
-                    }
-                }
-            }
-        }
-        None
-    }
-
-    /// Queues stay below their cap, but for a few control messages.
-    fn check_bounds(&self, process: &Process) -> Ran {
-        for peer in &process.core.roster().peers {
-            let cap = self.profile.queue_bytes_max() + (16 << 10);
-            if peer.queued() > cap {
-                let text = format!("{} bytes are queued from n{} to {}", peer.queued(), process.host, peer.name());
-                return Err(Violation::new("bounds", text));
-            }
-        }
-        Ok(())
-    }
-}
-
-/// What a commit found, as far as the oracle must know it to say what the commit did.
-struct Before {
-    /// Sessions of the handle and whether they were there.
-    held: SmallVec<[(Uid, Option<RecordDump>); 1]>,
-    /// Sessions that this commit, a create, may list as over.
-    over: SmallVec<[Uid; 1]>,
-}
-
-impl Before {
-    fn look(context: &Arc<Context>, handle: &Handle, changes: &Changes, now: Time) -> Self {
-        let held = handle.uids().iter().map(|uid| (*uid, context.dump_of(*uid))).collect();
-        let mut over = SmallVec::new();
-        if handle.is_new() && !changes.invalidate {
-            let visible = context.begin(handle.id(), now);
-            let name = name_key(handle.id());
-            for (uid, record) in context.dump() {
-                let named = record.attrs.iter().any(|(k, _, v)| k[..] == name[..] && v.is_some());
-                if named && !record.dead && !visible.uids().contains(&uid) {
-                    over.push(uid);
-                }
-            }
-        }
-        Self { held, over }
-    }
-
-    /// Tells the oracle what was committed, session by session.
-    fn record(
-        self,
-        context: &Arc<Context>,
-        handle: &Handle,
-        changes: &Changes,
-        version: Version,
-        writer: MemberId,
-        oracle: &mut Oracle,
-        now: Time,
-    ) -> Result<SmallVec<[ChangeId; 2]>, Violation> {
-        let mut recorded = SmallVec::new();
-        for uid in self.over {
-            oracle.over(uid);
-        }
-        if changes.invalidate {
-            for (uid, _) in self.held.iter().filter(|(_, r)| r.as_ref().is_some_and(|r| !r.dead)) {
-                recorded.push(oracle.committed(writer, *uid, Version::ZERO, SmallVec::new(), true, now));
-            }
-            return Ok(recorded);
-        }
-        let writes = writes(handle, changes);
-        let mut lead = true;
-        for (uid, before) in &self.held {
-            let live = before
-                .as_ref()
-                .is_some_and(|r| !r.dead && (r.top > r.exp || r.attrs.iter().any(|a| a.0[0] == key::ATTR)));
-            if !handle.is_new() && !live {
-                continue;
-            }
-            let Some(after) = context.dump_of(*uid) else {
-                return Err(Violation::new("I1", format!("{uid:?} is gone right after its commit")));
-            };
-            // The first takes everything; the others of a union take what concerns names and what is removed.
-            let version = if lead { version } else { after.top };
-            let changed = before.as_ref().is_none_or(|b| b.top < after.top);
-            let applied: SmallVec<[(Key, Content); 4]> = writes
-                .iter()
-                .filter(|(key, content)| {
-                    (lead || content.is_none() || key[0] != key::ATTR) && applies(before.as_ref(), key, *content)
-                })
-                .cloned()
-                .collect();
-            lead = false;
-            if changed {
-                recorded.push(oracle.committed(writer, *uid, version, applied, false, now));
-            }
-        }
-        for id in &recorded {
-            let uid = oracle.change(*id).uid;
-            oracle.check_ack(*id, writer, context.dump_of(uid).as_ref())?;
-        }
-        Ok(recorded)
-    }
-
-    /// A commit that says the session had ended found none that lives.
-    fn check_ended(&self, context: &Arc<Context>) -> Ran {
-        for (uid, _) in &self.held {
-            let alive = context.dump_of(*uid).is_some_and(|r| is_readable(&r));
-            if alive {
-                return Err(Violation::new(
-                    "ended",
-                    format!("{uid:?} lives where a request was told that it had ended"),
-                ));
-            }
-        }
-        Ok(())
-    }
-}
-
-/// What the changes write, from what the request read: the rule of a full write, restated.
-fn writes(handle: &Handle, changes: &Changes) -> Vec<(Key, Content)> {
-    let mut last: BTreeMap<Key, Content> = BTreeMap::new();
-    for (name, value) in &changes.writes {
-        last.insert(attr_key(name), value.as_ref().map(|v| digest(v)));
-    }
-    if changes.full {
-        for (name, _, value) in handle.attributes() {
-            let key = attr_key(name);
-            match last.get(&key) {
-                Some(Some(content)) if *content == digest(value) => {
-                    last.remove(&key);
-                }
-                Some(_) => {}
-                None => {
-                    last.insert(key, None);
-                }
-            }
-        }
-    }
-    let name_of = |id: &[u8]| name_key(id);
-    if handle.is_new() {
-        last.insert(name_of(handle.id()), Some(digest(&[])));
-    }
-    if let Some(id) = &changes.new_id {
-        last.insert(name_of(id), Some(digest(&[])));
-        last.insert(name_of(handle.id()), None);
-    }
-    if let Some(idle) = changes.max_idle {
-        let ms = u64::try_from(idle.as_millis()).unwrap_or(u64::MAX);
-        last.insert(Key::from_slice(&[key::IDLE]), Some(digest(&ms.to_le_bytes())));
-    }
-    last.into_iter().collect()
-}
-
-/// Whether writing this changes a record: a removal needs something to remove, a name or an idle time a difference.
-fn applies(before: Option<&RecordDump>, key: &Key, content: Content) -> bool {
-    let held =
-        before.and_then(|r| r.attrs.iter().find(|(k, _, _)| k[..] == key[..])).and_then(|(_, _, v)| v.as_deref());
-    match content {
-        None => held.is_some(),
-        Some(content) => key[0] == key::ATTR || held.map(digest) != Some(content),
-    }
-}
-
-/// The first difference between what the nodes show.
-fn differ(states: &BTreeMap<MemberId, BTreeMap<Uid, RecordDump>>) -> Option<String> {
-    let mut all = states.iter();
-    let (first, reference) = all.next()?;
-    for (member, state) in all {
-        let uids: BTreeSet<&Uid> = state.keys().chain(reference.keys()).collect();
-        for uid in uids {
-            let (here, there) = (visible(state.get(uid)), visible(reference.get(uid)));
-            if here != there {
-                let (one, other) = (sketch(reference.get(uid)), sketch(state.get(uid)));
-                return Some(format!("{uid:?} differs: {first} has {one}, {member} has {other}"));
-            }
-        }
-    }
-    None
-}
-
-/// A record in few words.
-fn sketch(record: Option<&RecordDump>) -> String {
-    match record {
-        None => String::from("nothing"),
-        Some(record) if record.dead => String::from("its tombstone"),
-        Some(record) => {
-            let attrs = record.attrs.iter().map(|(key, version, value)| {
-                format!("{}={version:?}{}", show(key), if value.is_some() { "" } else { " removed" })
-            });
-            let (partial, top, exp) = (record.partial, record.top, record.exp);
-            format!("partial {partial} top {top:?} exp {exp:?} {}", attrs.collect::<Vec<_>>().join(" "))
-        }
-    }
-}
-
-/// What a reader can see of a record: key, version, value.
-type Visible<'a> = Vec<(&'a [u8], Version, Option<&'a [u8]>)>;
-
-fn visible(record: Option<&RecordDump>) -> Option<Visible<'_>> {
-    let record = record.filter(|r| is_readable(r))?;
-    let live = record.attrs.iter().filter(|(_, _, value)| value.is_some());
-    Some(live.map(|(key, version, value)| (&key[..], *version, value.as_deref())).collect())
-}
-
-fn dump(process: &Process) -> Vec<(Uid, RecordDump)> {
-    process.core.store().find(CONTEXT).map(|c| c.dump()).unwrap_or_default()
-}
-
-fn dump_of(process: &Process, uid: Uid) -> Option<RecordDump> {
-    process.core.store().find(CONTEXT)?.dump_of(uid)
-}
-
-fn attr_key(name: &[u8]) -> Key {
-    let mut key = Key::from_slice(&[key::ATTR]);
-    key.extend_from_slice(name);
-    key
-}
-
-fn name_key(id: &[u8]) -> Key {
-    let mut key = Key::from_slice(&[key::NAME]);
-    key.extend_from_slice(id);
-    key
-}
-
-fn show(bytes: &[u8]) -> String {
-    String::from_utf8_lossy(bytes).into_owned()
 }

@@ -1,0 +1,198 @@
+//! The moments at which the oracle looks: now and then at one node, at each that opens, and at the end at all.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::Violation;
+use super::net::HostId;
+use super::oracle::is_readable;
+use super::process::Process;
+use super::swarm::Kind;
+use super::world::{CONTEXT, Event, LOOK, PATIENCE, Phase, World};
+use crate::event::ReadyReason;
+use crate::id::{MemberId, NodeState, Uid, Version};
+use crate::session::RecordDump;
+
+impl World {
+    pub(super) fn opened(&mut self, host: HostId, reason: ReadyReason) -> Result<(), Violation> {
+        let Some(process) = &self.processes[host] else { return Ok(()) };
+        let now = self.sched.now();
+        match reason {
+            ReadyReason::TimedOut(_) => {
+                self.report.timed_out_joins += 1;
+                return Ok(());
+            }
+            ReadyReason::First | ReadyReason::Transferred => {}
+        }
+        let held: BTreeMap<Uid, RecordDump> = dump(process).into_iter().collect();
+        let view = process.core.roster();
+        let mut donors = BTreeMap::new();
+        for donor in self.processes.iter().flatten() {
+            let since = self.met.get(&(process.member, donor.member)).copied();
+            if let Some(since) = since
+                && view.view.contains(donor.member)
+                && donor.core.state() == NodeState::Ready
+                && self.net.connected(host, donor.host)
+            {
+                donors.insert(donor.member, (since, dump(donor).into_iter().collect()));
+            }
+        }
+        self.oracle.check_join(process.member, &held, &donors, now)
+    }
+
+    pub(super) fn look(&mut self) -> Result<(), Violation> {
+        self.sched.after(LOOK, Event::Look);
+        let host = self.sched.rng.usize(..self.profile.nodes);
+        if let Some(process) = &self.processes[host] {
+            self.oracle.look(process.member, &dump(process))?;
+            self.check_bounds(process)?;
+        }
+        let now = self.sched.now();
+        match self.phase {
+            Phase::Start => {
+                let all = self.processes.iter().all(|p| p.as_ref().is_some_and(|p| p.core.state() == NodeState::Ready));
+                let any = (0..self.profile.nodes).any(|h| self.serves(h));
+                if all || any && matches!(self.profile.kind, Kind::Swarm(_)) {
+                    self.begin_storm();
+                } else if now > PATIENCE {
+                    return Err(Violation::new("liveness", self.not_quiet().unwrap_or_default()));
+                }
+                Ok(())
+            }
+            Phase::Storm | Phase::Aftermath => Ok(()),
+            Phase::Quiet => {
+                let states =
+                    self.processes.iter().flatten().map(|p| (p.member, dump(p).into_iter().collect())).collect();
+                let waits = self.not_quiet().or_else(|| differ(&states));
+                match waits {
+                    None => {
+                        for (member, state) in &states {
+                            let state: Vec<(Uid, RecordDump)> = state.iter().map(|(u, r)| (*u, r.clone())).collect();
+                            self.oracle.look(*member, &state)?;
+                        }
+                        self.oracle.check_quiet(&states, now)?;
+                        let excused = self.oracle.tally.excused;
+                        if excused > 0 && !matches!(self.profile.kind, Kind::Swarm(_)) {
+                            let text =
+                                format!("{excused} acked changes are lost with all their holders after one fault");
+                            return Err(Violation::new("I1", text));
+                        }
+                        if self.late.iter().any(|(host, number, op)| self.is(*host, *number) && !op.is_done()) {
+                            let text = String::from("all is acknowledged, and an op whose caller has gone still waits");
+                            return Err(Violation::new("outcome", text));
+                        }
+                        self.report.convergence = now - self.quiet_at;
+                        self.finished = true;
+                        Ok(())
+                    }
+                    Some(why) if now > self.quiet_at + PATIENCE => Err(Violation::new("I5", why)),
+                    Some(_) => Ok(()),
+                }
+            }
+        }
+    }
+
+    /// Why the cluster is not at rest.
+    fn not_quiet(&self) -> Option<String> {
+        for host in 0..self.profile.nodes {
+            let Some(process) = &self.processes[host] else { return Some(format!("n{host} is not up")) };
+            if process.core.state() != NodeState::Ready {
+                let waits = process.control.waiting_for().unwrap_or_default();
+                return Some(format!("n{host} is not ready: it waits for {waits}"));
+            }
+        }
+        for process in self.processes.iter().flatten() {
+            let host = process.host;
+            let roster = process.core.roster();
+            for other in self.processes.iter().flatten().filter(|p| p.host != host) {
+                let Some(peer) = roster.peers.iter().find(|p| p.id() == other.member) else {
+                    return Some(format!("n{host} does not have n{} in view", other.host));
+                };
+                if !peer.counts() {
+                    return Some(format!("n{} does not count as a copy for n{host}: {:?}", other.host, peer.state()));
+                }
+            }
+            if roster.peers.len() + 1 != self.profile.nodes {
+                return Some(format!("n{host} has {} members in view", roster.peers.len() + 1));
+            }
+            for peer in &roster.peers {
+                for (at, lane) in peer.lanes().iter().enumerate() {
+                    let what = lane.peek(|o| (!o.is_empty()).then(|| (o.state(), o.in_flight(), o.unwritten())));
+                    if let Some((state, in_flight, unwritten)) = what {
+                        let (name, port) = (peer.name(), lane.port.get());
+                        return Some(format!(
+                            "lane {at} of n{host} to {name} (connection {port:?}) is {state:?}, {in_flight} in flight, {unwritten} bytes unwritten"
+                        ));
+                    }
+                }
+            }
+        }
+        None
+    }
+
+    /// Queues stay below their cap, but for a few control messages.
+    fn check_bounds(&self, process: &Process) -> Result<(), Violation> {
+        for peer in &process.core.roster().peers {
+            let cap = self.profile.queue_bytes_max() + (16 << 10);
+            if peer.queued() > cap {
+                let text = format!("{} bytes are queued from n{} to {}", peer.queued(), process.host, peer.name());
+                return Err(Violation::new("bounds", text));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The first difference between what the nodes show.
+fn differ(states: &BTreeMap<MemberId, BTreeMap<Uid, RecordDump>>) -> Option<String> {
+    let mut all = states.iter();
+    let (first, reference) = all.next()?;
+    for (member, state) in all {
+        let uids: BTreeSet<&Uid> = state.keys().chain(reference.keys()).collect();
+        for uid in uids {
+            let (here, there) = (visible(state.get(uid)), visible(reference.get(uid)));
+            if here != there {
+                let (one, other) = (sketch(reference.get(uid)), sketch(state.get(uid)));
+                return Some(format!("{uid:?} differs: {first} has {one}, {member} has {other}"));
+            }
+        }
+    }
+    None
+}
+
+/// A record in few words.
+fn sketch(record: Option<&RecordDump>) -> String {
+    match record {
+        None => String::from("nothing"),
+        Some(record) if record.dead => String::from("its tombstone"),
+        Some(record) => {
+            let attrs = record.attrs.iter().map(|(key, version, value)| {
+                format!("{}={version:?}{}", show(key), if value.is_some() { "" } else { " removed" })
+            });
+            let (partial, top, exp) = (record.partial, record.top, record.exp);
+            format!("partial {partial} top {top:?} exp {exp:?} {}", attrs.collect::<Vec<_>>().join(" "))
+        }
+    }
+}
+
+/// What a reader can see of a record: key, version, value.
+type Visible<'a> = Vec<(&'a [u8], Version, Option<&'a [u8]>)>;
+
+fn visible(record: Option<&RecordDump>) -> Option<Visible<'_>> {
+    let record = record.filter(|r| is_readable(r))?;
+    let live = record.attrs.iter().filter(|(_, _, value)| value.is_some());
+    Some(live.map(|(key, version, value)| (&key[..], *version, value.as_deref())).collect())
+}
+
+/// Everything that a node holds.
+pub(super) fn dump(process: &Process) -> Vec<(Uid, RecordDump)> {
+    process.core.store().find(CONTEXT).map(|c| c.dump()).unwrap_or_default()
+}
+
+/// What a node holds of one session.
+pub(super) fn dump_of(process: &Process, uid: Uid) -> Option<RecordDump> {
+    process.core.store().find(CONTEXT)?.dump_of(uid)
+}
+
+pub(super) fn show(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
