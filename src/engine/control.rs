@@ -286,6 +286,10 @@ impl<P> Control<P> {
                 }
                 self.membership.handle_status(now, member, state);
                 self.roster_dirty = true;
+                if state == NodeState::Ready {
+                    // It may have opened without having asked this node.
+                    self.compare_soon(now);
+                }
             }
             Input::Digest { member, context, answer, digest } => {
                 self.handle_digest(member, &context, answer, &digest, now, fx);
