@@ -88,7 +88,7 @@ impl Before {
         for id in &recorded {
             let uid = oracle.change(*id).uid;
             let held = context.dump_of(uid);
-            oracle.check_ack(*id, writer, held.as_ref())?;
+            oracle.check_ack(*id, writer, held.as_ref(), now)?;
             oracle.saw(*id, held.as_ref());
         }
         Ok(recorded)

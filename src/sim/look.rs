@@ -28,7 +28,9 @@ impl World {
         let mut donors = BTreeMap::new();
         for donor in self.processes.iter().flatten() {
             let since = self.met.get(&(process.member, donor.member)).copied();
+            // One that it met in the very turn in which it opened came after.
             if let Some(since) = since
+                && since < now
                 && view.view.contains(donor.member)
                 && donor.core.state() == NodeState::Ready
                 && self.net.connected(host, donor.host)
@@ -142,8 +144,13 @@ impl World {
     }
 }
 
-/// The first difference between what the nodes show.
+/// The first session that waits for what it misses, or difference between what the nodes show.
 fn differ(states: &BTreeMap<MemberId, BTreeMap<Uid, RecordDump>>) -> Option<String> {
+    for (member, state) in states {
+        if let Some((uid, record)) = state.iter().find(|(_, r)| !r.dead && r.partial && r.top > r.exp) {
+            return Some(format!("{uid:?} misses something at {member}: {}", sketch(Some(record))));
+        }
+    }
     let mut all = states.iter();
     let (first, reference) = all.next()?;
     for (member, state) in all {

@@ -204,8 +204,15 @@ impl Oracle {
     }
 
     /// I2: a member whose ack made a caller's success holds the change at that moment.
-    pub(super) fn check_ack(&mut self, id: ChangeId, member: MemberId, held: Option<&RecordDump>) -> Checked {
-        if !self.lives.get(&member).is_some_and(|l| l.alive) {
+    pub(super) fn check_ack(
+        &mut self,
+        id: ChangeId,
+        member: MemberId,
+        held: Option<&RecordDump>,
+        now: Time,
+    ) -> Checked {
+        // A caller whose patience ended is told of acks that came long before.
+        if !self.lives.get(&member).is_some_and(|l| l.alive) || self.is_idle(self.changes[id].uid, now) {
             return Ok(());
         }
         self.tally.acks += 1;

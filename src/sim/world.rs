@@ -548,7 +548,7 @@ impl World {
             }
             for member in &confirmed {
                 let held = self.by_member(*member).and_then(|p| dump_of(p, self.oracle.change(*change).uid));
-                self.oracle.check_ack(*change, *member, held.as_ref())?;
+                self.oracle.check_ack(*change, *member, held.as_ref(), self.sched.now())?;
             }
         }
         if let Some(process) = &self.processes[caller.host] {
