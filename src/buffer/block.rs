@@ -65,8 +65,14 @@ impl Owner {
         Self(allocate(capacity, Origin::Exact, true))
     }
 
-    /// A block of its own that holds a copy of `bytes`.
+    /// A block for a copy of `bytes`, with little or nothing beside them.
     pub(super) fn copy_of(bytes: &[u8]) -> Self {
+        if let Some(class) = pool::kept_class_of(bytes.len()) {
+            let owner = Self::pooled(class);
+            // SAFETY: the class holds `bytes.len()` bytes, and nobody else refers to a block just taken from the pool.
+            unsafe { owner.data().copy_from_nonoverlapping(NonNull::from(bytes).cast(), bytes.len()) };
+            return owner;
+        }
         let block = allocate(bytes.len(), Origin::Exact, false);
         // SAFETY: the block was just allocated with `bytes.len()` bytes behind its head.
         let data = unsafe { block.byte_add(HEAD) }.cast::<u8>();

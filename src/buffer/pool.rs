@@ -1,11 +1,13 @@
 //! The process-wide pool of idle blocks.
 //!
-//! One lock-free queue per size class; what does not fit goes back to the allocator. Invariant: no more
-//! than [`RETAINED_PER_CLASS`] bytes lie idle in each class, 20 MiB in all.
+//! One stack per size class: what was given last, and so is most likely still in the processor's cache, is taken first.
+//! There are two families of classes: powers of two for buffers that are written and sent, and steps of [`STEP`] bytes
+//! for values that a store keeps, where a power of two would waste too much. Nobody waits for a stack that another thread
+//! holds: the allocator serves instead. Invariant: what lies idle in a class is bounded, 32 MiB in all.
 
 use std::sync::LazyLock;
 
-use crossbeam::queue::ArrayQueue;
+use parking_lot::Mutex;
 
 use super::block::{HEAD, Idle};
 
@@ -13,14 +15,22 @@ use super::block::{HEAD, Idle};
 const SIZE_MIN: usize = 512;
 const CLASSES: usize = 10;
 
-/// Largest idle memory of one class: thirty-two receive chunks of 64 KiB.
+/// Largest idle memory of one class: thirty-two receive chunks of 64 KiB, or 4,096 small frames.
 const RETAINED_PER_CLASS: usize = 2 << 20;
 
-/// Blocks of one class kept at most: the small ones are cheap to allocate anew.
-const BLOCKS_MAX: usize = 1024;
+/// Values whose blocks are larger than this come from the pool: up to here common allocators keep what was freed for
+/// the next taker (glibc's per-thread cache ends at 1,032 bytes; beyond it an allocation and its release cost five
+/// times as much).
+const KEPT_MIN: usize = 1024;
+const KEPT_MAX: usize = 4096;
+/// What a kept block is rounded up to.
+const STEP: usize = 64;
+const KEPT_CLASSES: usize = (KEPT_MAX - KEPT_MIN) / STEP;
+/// Largest idle memory of one kept class: what two lanes have under way when their callers begin to write.
+const KEPT_PER_CLASS: usize = 256 << 10;
 
 const _: () = assert!(SIZE_MIN << (CLASSES - 1) == 256 << 10);
-const _: () = assert!(CLASSES * RETAINED_PER_CLASS == 20 << 20);
+const _: () = assert!(CLASSES * RETAINED_PER_CLASS + KEPT_CLASSES * KEPT_PER_CLASS == 32 << 20);
 
 static POOL: LazyLock<Pool> = LazyLock::new(Pool::new);
 
@@ -31,14 +41,23 @@ pub(super) fn class_of(capacity: usize) -> Option<u8> {
     u8::try_from(class).ok().filter(|class| usize::from(*class) < CLASSES)
 }
 
-/// Bytes that a block of the class holds.
-pub(super) fn capacity(class: u8) -> usize {
-    (SIZE_MIN << class) - HEAD
+/// The class of a block that keeps `len` bytes with little waste; `None` where the allocator does that as well.
+pub(super) fn kept_class_of(len: usize) -> Option<u8> {
+    let above = (len + HEAD).checked_sub(KEPT_MIN + 1)?;
+    u8::try_from(CLASSES + above / STEP).ok().filter(|class| usize::from(*class) < CLASSES + KEPT_CLASSES)
 }
 
-/// An idle block of the class.
+/// Bytes that a block of the class holds.
+pub(super) fn capacity(class: u8) -> usize {
+    match usize::from(class).checked_sub(CLASSES) {
+        None => (SIZE_MIN << class) - HEAD,
+        Some(kept) => KEPT_MIN + (kept + 1) * STEP - HEAD,
+    }
+}
+
+/// An idle block of the class, when one is at hand.
 pub(super) fn take(class: u8) -> Option<Idle> {
-    POOL.classes[usize::from(class)].pop()
+    POOL.take(class)
 }
 
 /// Keeps the block for the next taker, or releases it when enough lie idle.
@@ -46,20 +65,31 @@ pub(super) fn give(class: u8, idle: Idle) {
     POOL.give(class, idle);
 }
 
-/// One queue of idle blocks per size class.
+/// Most blocks that may lie idle in the class.
+fn idle_max(class: u8) -> usize {
+    let retained = if usize::from(class) < CLASSES { RETAINED_PER_CLASS } else { KEPT_PER_CLASS };
+    retained / (capacity(class) + HEAD)
+}
+
 struct Pool {
-    classes: [ArrayQueue<Idle>; CLASSES],
+    classes: [Mutex<Vec<Idle>>; CLASSES + KEPT_CLASSES],
 }
 
 impl Pool {
     fn new() -> Self {
-        let room = |class: usize| (RETAINED_PER_CLASS / (SIZE_MIN << class)).min(BLOCKS_MAX);
-        Self { classes: std::array::from_fn(|class| ArrayQueue::new(room(class))) }
+        Self { classes: std::array::from_fn(|_| Mutex::default()) }
+    }
+
+    fn take(&self, class: u8) -> Option<Idle> {
+        self.classes[usize::from(class)].try_lock()?.pop()
     }
 
     fn give(&self, class: u8, idle: Idle) {
-        // The queue hands a block back that does not fit, and dropping it releases its memory.
-        drop(self.classes[usize::from(class)].push(idle));
+        if let Some(mut stack) = self.classes[usize::from(class)].try_lock()
+            && stack.len() < idle_max(class)
+        {
+            stack.push(idle);
+        }
     }
 }
 
@@ -70,23 +100,41 @@ mod tests {
     #[test]
     fn idle_memory_is_bounded() {
         let pool = Pool::new();
-        let mut idle = 0;
-        for class in [0u8, 7, 9] {
-            let blocks = RETAINED_PER_CLASS / (SIZE_MIN << class) + 2;
+        for class in [0u8, 7, 9, 10, 57] {
+            let blocks = idle_max(class) + 2;
             (0..blocks).for_each(|_| pool.give(class, Idle::allocate(class)));
-            let kept = pool.classes[usize::from(class)].len();
-            assert!(0 < kept && kept < blocks);
-            idle += kept * (SIZE_MIN << class);
+            let kept = pool.classes[usize::from(class)].lock().len();
+            assert_eq!(kept, blocks - 2);
+            assert!(kept * (capacity(class) + HEAD) <= RETAINED_PER_CLASS);
         }
-        assert!(idle <= 3 * RETAINED_PER_CLASS);
     }
 
     #[test]
     fn given_block_is_taken_again() {
         let pool = Pool::new();
         pool.give(3, Idle::allocate(3));
-        assert!(pool.classes[3].pop().is_some());
-        assert!(pool.classes[3].pop().is_none());
+        assert!(pool.take(3).is_some());
+        assert!(pool.take(3).is_none());
+    }
+
+    #[test]
+    fn class_that_another_thread_holds_is_not_waited_for() {
+        let pool = Pool::new();
+        pool.give(3, Idle::allocate(3));
+        let held = pool.classes[3].lock();
+        assert!(pool.take(3).is_none());
+        pool.give(3, Idle::allocate(3));
+        assert_eq!(held.len(), 1);
+    }
+
+    #[test]
+    fn kept_blocks_hold_their_bytes_and_waste_less_than_a_step() {
+        assert_eq!(kept_class_of(KEPT_MIN - HEAD), None);
+        assert_eq!(kept_class_of(KEPT_MAX - HEAD + 1), None);
+        for len in KEPT_MIN - HEAD + 1..=KEPT_MAX - HEAD {
+            let capacity = capacity(kept_class_of(len).unwrap());
+            assert!(capacity >= len && capacity - len < STEP, "{len} bytes in {capacity}");
+        }
     }
 
     #[test]

@@ -334,7 +334,11 @@ impl<P> Core<P> {
 
     /// Leaves whom to wake when a queue falls below low water. Check [`Core::is_pressed`] again afterwards.
     pub fn wake_on_space(&self, waker: Waker) {
-        self.space.lock().push(waker);
+        let mut space = self.space.lock();
+        // One place for each caller, however often it looks: the list is bounded by the threads that wait.
+        if !space.iter().any(|w| w.will_wake(&waker)) {
+            space.push(waker);
+        }
     }
 
     /// Applies a request's changes here and queues them to every member.
@@ -639,12 +643,13 @@ impl<P> Core<P> {
         let context = self.store.context(view.context()).map_err(|_| RefusedCode::Context)?;
         let uid = view.uid();
         let answer = view.flags() & flags::ANSWER != 0;
-        bump(&self.counters.merges);
         if view.flags() & flags::UNKNOWN != 0 {
             self.pulls.lock().answered(context.name(), uid, from);
             return Ok(());
         }
         let merged = context.merge(view, now)?;
+        // Not before: whoever sees the count may read what was merged.
+        bump(&self.counters.merges);
         if answer {
             self.pulls.lock().answered(context.name(), uid, from);
         }

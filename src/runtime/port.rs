@@ -31,7 +31,7 @@ use crate::proto::outbound::{Drain, Gather, Outbound};
 use crate::stats::{add, bump};
 
 /// Bytes and pieces of one `sendmsg`. 256 KiB amortises the call; the kernel's limit of pieces is 1024 (`IOV_MAX`).
-const WRITE_BYTES: usize = 256 << 10;
+pub(super) const WRITE_BYTES: usize = 256 << 10;
 const WRITE_PARTS: usize = 1000;
 /// Writes that one holder of the drain makes before the lane's worker goes on: bounds what a caller does for others.
 const WRITES_PER_TURN: usize = 8;

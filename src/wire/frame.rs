@@ -4,7 +4,7 @@ use smallvec::{SmallVec, smallvec};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 use super::header::Header;
-use super::{BY_REFERENCE, FRAME_BYTES_MAX, FrameError, Kind, part};
+use super::{FRAME_BYTES_MAX, FrameError, KEPT_IN_PLACE, Kind, part};
 use crate::buffer::{Buf, Slice};
 
 /// One encoded frame ready to be gathered: shared, so that fan-out costs reference counts.
@@ -104,7 +104,7 @@ impl Frame {
 ///
 /// Small values are always copied: a header and an exact allocation beside them cost less than a chunk kept alive.
 pub(super) fn keep(frame: &Slice, start: usize, len: usize) -> Slice {
-    if len >= BY_REFERENCE && len >= frame.allocated() / 2 {
+    if len >= KEPT_IN_PLACE && len >= frame.allocated() / 2 {
         frame.slice(start..start + len)
     } else {
         Slice::copy_from(&frame[start..start + len])

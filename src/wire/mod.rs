@@ -59,7 +59,11 @@ pub const PROTOCOL: (u8, u8) = (1, 1);
 /// Copying costs about 25 ns a KiB (`benches/codec.rs`: 140 ns for 64 bytes, 165 ns for 1 KiB, 141 ns for 16 KiB by
 /// reference). From a page on that is more than one more piece to gather, and worth keeping the application's buffer
 /// alive until it is sent.
-pub const BY_REFERENCE: usize = 4096;
+pub const BY_REFERENCE: usize = 512;
+
+/// Values at or above this may be kept where they were received, when that pins little more than them; smaller ones are
+/// always copied into compact memory of their own.
+pub const KEPT_IN_PLACE: usize = 4096;
 
 /// Longest node name that travels; longer ones are cut at a character's end.
 pub const NAME_BYTES_MAX: usize = 64;

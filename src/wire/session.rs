@@ -205,7 +205,7 @@ impl<'a> SessionView<'a> {
 
     /// The bytes of a value as a slice to keep.
     ///
-    /// Copied when small (below [`BY_REFERENCE`]) or less than half of the receive buffer, else shared with it:
+    /// Copied when small (below [`KEPT_IN_PLACE`](super::KEPT_IN_PLACE)) or less than half of the receive buffer, else shared with it:
     /// what is kept never holds more than twice its size.
     ///
     /// # Panics

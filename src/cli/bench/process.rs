@@ -265,8 +265,20 @@ impl Receivers {
         Ok(totals)
     }
 
-    /// Sessions whose newest bytes some receiver lacks, over all receivers.
+    /// Sessions whose newest bytes some receiver lacks, over all receivers, and still lacks after [`STALL`]: repair
+    /// brings present states too, so that a count of what was applied does not say that the last update was.
     pub(super) fn stale(&mut self, newest: &[u64]) -> Result<u64, String> {
+        let since = Instant::now();
+        loop {
+            let stale = self.stale_now(newest)?;
+            if stale == 0 || since.elapsed() > STALL {
+                return Ok(stale);
+            }
+            thread::sleep(LOOK);
+        }
+    }
+
+    fn stale_now(&mut self, newest: &[u64]) -> Result<u64, String> {
         let mut stale = 0;
         for line in self.ask("stamps")? {
             let held: Vec<u64> = line.split(' ').map(parse).collect::<Result<_, _>>()?;
