@@ -244,11 +244,12 @@ fn a_joiner_serves_with_every_session_while_the_donor_writes() {
         writeln!(std::io::stderr(), "a joiner got {count} sessions of 1 KiB beside load and served after {took:.1?}");
 }
 
-/// Small caps, so that writers which are faster than a member overflow its queue.
+/// Small caps, so that writers which are faster than a member overflow its queue: smaller than what makes them write
+/// themselves.
 const SMALL_QUEUE: [&str; 5] = [
-    "--high-water=256KiB",
-    "--low-water=128KiB",
-    "--queue-bytes-max=1MiB",
+    "--high-water=128KiB",
+    "--low-water=64KiB",
+    "--queue-bytes-max=256KiB",
     "--value-bytes-max=128KiB",
     "--session-bytes-max=256KiB",
 ];

@@ -24,10 +24,10 @@ const RETAINED_PER_CLASS: usize = 2 << 20;
 const KEPT_MIN: usize = 1024;
 const KEPT_MAX: usize = 4096;
 /// What a kept block is rounded up to.
-const STEP: usize = 64;
+const STEP: usize = 128;
 const KEPT_CLASSES: usize = (KEPT_MAX - KEPT_MIN) / STEP;
 /// Largest idle memory of one kept class: what two lanes have under way when their callers begin to write.
-const KEPT_PER_CLASS: usize = 256 << 10;
+const KEPT_PER_CLASS: usize = 512 << 10;
 
 const _: () = assert!(SIZE_MIN << (CLASSES - 1) == 256 << 10);
 const _: () = assert!(CLASSES * RETAINED_PER_CLASS + KEPT_CLASSES * KEPT_PER_CLASS == 32 << 20);
@@ -100,7 +100,7 @@ mod tests {
     #[test]
     fn idle_memory_is_bounded() {
         let pool = Pool::new();
-        for class in [0u8, 7, 9, 10, 57] {
+        for class in [0u8, 7, 9, 10, 33] {
             let blocks = idle_max(class) + 2;
             (0..blocks).for_each(|_| pool.give(class, Idle::allocate(class)));
             let kept = pool.classes[usize::from(class)].lock().len();

@@ -28,7 +28,7 @@ impl Slice {
         Self { owner: Owner::empty(), start: 0, len: 0 }
     }
 
-    /// Copies `bytes` into an allocation of its own, exactly sized.
+    /// Copies `bytes` into an allocation of its own, with at most 127 bytes beside them.
     ///
     /// # Panics
     ///
@@ -38,7 +38,7 @@ impl Slice {
         if bytes.is_empty() {
             return Self::empty();
         }
-        Self::whole(Owner::copy_of(bytes))
+        Self::within(Owner::copy_of(bytes), 0, bytes.len())
     }
 
     /// Takes over a vector without copying it; spare capacity of the vector stays allocated.

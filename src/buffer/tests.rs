@@ -130,6 +130,16 @@ fn empty_buffer_is_never_reclaimed_but_grows() {
 }
 
 #[test]
+fn copies_of_any_length_are_equal_and_waste_little() {
+    for len in [0, 1, 17, 1007, 1008, 1009, 1024, 1135, 1136, 1137, 4079, 4080, 4081] {
+        let bytes: Vec<u8> = (0..len).map(|i: usize| i.to_le_bytes()[0]).collect();
+        let copy = Slice::copy_from(&bytes);
+        assert_eq!(copy.as_bytes(), bytes);
+        assert!(copy.allocated() < 16 + len + 128, "{len} bytes in {}", copy.allocated());
+    }
+}
+
+#[test]
 fn exact_buffer_is_exact() {
     for capacity in [0, 77, 300_000] {
         assert_eq!(Buf::exact(capacity).capacity(), capacity);

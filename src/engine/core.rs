@@ -392,12 +392,13 @@ impl<P> Core<P> {
         }
         bump(&self.counters.frames_encoded);
         let content = Content::Session(SessionRef { context: Arc::clone(context), uid: emission.uid });
-        let delta = emission.frame.clone().split();
+        let delta = emission.frame.pieces();
         let mut present: Option<SmallVec<[FrameOut; 1]>> = None;
         let mut count = 0;
         for peer in &roster.peers {
             let counts = peer.counts();
-            let pieces = if counts { &delta } else { present.get_or_insert_with(|| emission.present().split()) };
+            let pieces =
+                if counts { &*delta } else { present.get_or_insert_with(|| emission.present().split()).as_slice() };
             let bytes: usize = pieces.iter().map(|p| p.len).sum();
             if !self.fits(peer, bytes) {
                 self.overflow(peer, fx);

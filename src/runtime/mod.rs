@@ -22,12 +22,14 @@ use std::time::{Duration, Instant};
 
 use crossbeam::queue::SegQueue;
 use parking_lot::{Condvar, Mutex};
+use smallvec::SmallVec;
 
 use crate::config::Config;
 use crate::engine::{Control, ControlSettings, Core, CoreSettings, Effects, LaneRef};
 use crate::id::{MemberId, Time};
 use crate::proto::link::Identity;
 use crate::proto::op::Op;
+use crate::proto::outbound::Outbound;
 use crate::session::{Limits, Settings};
 use crate::stats::bump;
 use crate::wire;
@@ -262,11 +264,12 @@ impl Shell {
     /// the caller does it, while the bytes are in its cache; a queue that grows faster than its worker writes would
     /// only make every frame a cold one (measured with 16 callers on one core: 8 % more updates/s).
     pub(crate) fn hand_over(&self, mut fx: Effects<Port>) {
-        for lane in std::mem::take(&mut fx.kick) {
-            if lane.get().peek(|out| out.unwritten()) >= port::WRITE_BYTES {
-                port::drain(self, &lane, &mut fx);
-            } else {
-                fx.kick.push(lane);
+        let is_full = |lane: &LaneRef<Port>| lane.get().peek(Outbound::unwritten) >= port::WRITE_BYTES;
+        if fx.kick.iter().any(is_full) {
+            let (full, rest): (SmallVec<[_; 4]>, _) = std::mem::take(&mut fx.kick).into_iter().partition(is_full);
+            fx.kick = rest;
+            for lane in &full {
+                port::drain_and_watch(self, lane, &mut fx);
             }
         }
         self.apply(&mut fx);
@@ -276,7 +279,7 @@ impl Shell {
     pub(crate) fn write_and_wait(&self, mut fx: Effects<Port>, op: &Arc<Op>, deadline: Time) {
         let lanes = std::mem::take(&mut fx.kick);
         for lane in &lanes {
-            port::drain(self, lane, &mut fx);
+            port::drain_together(self, lane, &mut fx);
         }
         self.apply(&mut fx);
         port::wait(self, &lanes, op, deadline);

@@ -252,13 +252,7 @@ pub(super) fn thread_waker() -> Waker {
 /// Writes what a lane has, if nobody else does and the socket takes it.
 pub(super) fn drain(shell: &Shell, lane: &LaneRef<Port>, fx: &mut Effects<Port>) {
     GATHER.with_borrow_mut(|gather| {
-        let begun = lane.peer.with_lane(lane.lane, |out| {
-            let begun = out.begin_drain();
-            if begun {
-                out.gather(gather, WRITE_BYTES, WRITE_PARTS);
-            }
-            begun
-        });
+        let begun = lane.peer.with_lane(lane.lane, |out| begin(out, gather, Outbound::begin_drain));
         if begun {
             write(shell, lane, gather, fx);
         }
@@ -269,13 +263,39 @@ pub(super) fn drain(shell: &Shell, lane: &LaneRef<Port>, fx: &mut Effects<Port>)
 /// The socket can take more.
 pub(super) fn writable(shell: &Shell, lane: &LaneRef<Port>, fx: &mut Effects<Port>) {
     GATHER.with_borrow_mut(|gather| {
-        let begun = lane.peer.with_lane(lane.lane, |out| {
-            let begun = out.writable();
-            if begun {
-                out.gather(gather, WRITE_BYTES, WRITE_PARTS);
-            }
-            begun
-        });
+        let begun = lane.peer.with_lane(lane.lane, |out| begin(out, gather, Outbound::writable));
+        if begun {
+            write(shell, lane, gather, fx);
+        }
+        gather.clear();
+    });
+}
+
+/// Takes the drain by `take`, and gathers.
+fn begin<T: Clone + PartialEq>(
+    out: &mut Outbound<T>,
+    gather: &mut Gather,
+    take: impl FnOnce(&mut Outbound<T>) -> bool,
+) -> bool {
+    let begun = take(out);
+    if begun {
+        out.gather(gather, WRITE_BYTES, WRITE_PARTS);
+    }
+    begun
+}
+
+/// Writes for a caller that waits. Where others wait already, those that share its core and are about to queue do so
+/// first, so that one write carries many; where the core is free that costs nothing and waits for nobody.
+pub(super) fn drain_together(shell: &Shell, lane: &LaneRef<Port>, fx: &mut Effects<Port>) {
+    let held = lane.peer.with_lane(lane.lane, |out| {
+        let others = out.in_flight() > 0;
+        (others && out.begin_drain()).then(|| out.generation())
+    });
+    let Some(generation) = held else { return drain(shell, lane, fx) };
+    std::thread::yield_now();
+    GATHER.with_borrow_mut(|gather| {
+        // Where the connection changed meanwhile the drain went with it.
+        let begun = lane.peer.with_lane(lane.lane, |out| begin(out, gather, |out| out.generation() == generation));
         if begun {
             write(shell, lane, gather, fx);
         }
@@ -426,11 +446,16 @@ fn lead(
     true
 }
 
-/// What a flush by the worker does: it writes, and from now on watches for the acks.
+/// What a flush by the worker does.
 pub(super) fn flush(shell: &Shell, lane: &LaneRef<Port>, fx: &mut Effects<Port>) {
-    let port = &lane.get().port;
-    port.take_queued();
+    lane.get().port.take_queued();
+    drain_and_watch(shell, lane, fx);
+}
+
+/// Writes for whom nobody waits: from now on the worker watches for the acks.
+pub(super) fn drain_and_watch(shell: &Shell, lane: &LaneRef<Port>, fx: &mut Effects<Port>) {
     drain(shell, lane, fx);
+    let port = &lane.get().port;
     if let Some(socket) = port.socket() {
         socket.arm(shell, port.worker, false);
     }

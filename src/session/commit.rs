@@ -295,8 +295,9 @@ impl Context {
             // Others may have dropped the attributes of an expired session, and lack what they were not told.
             self.present_frame(uid, Held::Record(record), 0, now)
         } else {
-            let attrs: SmallVec<[AttrOut<'_>; 4]> =
-                ops.iter().filter_map(|op| record.get(op.kind, op.name)).map(attr_out).collect();
+            // What has the new version is what changed.
+            let changed = record.attrs().iter().filter(|attr| attr.version == version);
+            let attrs: SmallVec<[AttrOut<'_>; 4]> = changed.map(attr_out).collect();
             self.delta_frame(uid, record, base, &attrs, &[], now)
         };
         emit(&Emission::new(self, uid, frame, Held::Record(record), now));

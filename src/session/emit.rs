@@ -2,8 +2,9 @@
 
 use smallvec::SmallVec;
 
+use super::attr::Attr;
 use super::context::Context;
-use super::record::{Attr, Grave, Record};
+use super::record::{Grave, Record};
 use super::time::{Millis, age};
 use crate::id::{Uid, Version};
 use crate::wire::{AttrOut, FrameOut, SessionOut, encode_session, flags};

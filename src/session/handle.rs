@@ -8,10 +8,11 @@ use std::time::Duration;
 
 use smallvec::SmallVec;
 
+use super::attr::Attr;
 use super::context::Context;
 use super::key;
 use super::names::Uids;
-use super::record::{Attr, Record};
+use super::record::Record;
 use super::time::{LONG_AGO, Millis, NEVER, Spans, millis};
 use crate::buffer::Slice;
 use crate::id::{Time, Uid, Version};
@@ -106,7 +107,7 @@ impl Handle {
                 self.attrs.push(attr.clone());
                 continue;
             }
-            match self.attrs.binary_search_by(|a| a.key.cmp(&attr.key)) {
+            match self.attrs.binary_search_by(|a| a.key[..].cmp(&attr.key[..])) {
                 Ok(at) if self.attrs[at].version >= attr.version => {}
                 Ok(at) => self.attrs[at] = attr.clone(),
                 Err(at) => self.attrs.insert(at, attr.clone()),
@@ -120,7 +121,9 @@ impl Handle {
 
     /// Ends reading: what is removed in the union is not there.
     pub(crate) fn seal(&mut self) {
-        self.attrs.retain(|a| a.value.is_some());
+        if self.attrs.iter().any(|a| a.value.is_none()) {
+            self.attrs.retain(|a| a.value.is_some());
+        }
     }
 
     /// Application attributes as read, sorted by key.

@@ -1,9 +1,9 @@
 //! Keyed hashing of uids and names.
 //!
-//! Names come from clients, so they are hashed with SipHash under the store's seed and cannot be chosen to collide.
+//! Names come from clients, so they are hashed with SipHash-1-3 (as in std's maps) under the store's seed and cannot be chosen to collide.
 //! Uids are drawn by members and only need mixing. The same seed gives the same tables, so that a simulated run replays.
 
-use std::hash::Hasher;
+use siphasher::sip::SipHasher13;
 
 use crate::id::Uid;
 
@@ -21,10 +21,7 @@ impl Keys {
     }
 
     pub(crate) fn name(self, name: &[u8]) -> u64 {
-        #[expect(deprecated, reason = "the only SipHash in std that takes its keys; the seed must decide them")]
-        let mut hasher = std::hash::SipHasher::new_with_keys(self.0, self.1);
-        hasher.write(name);
-        hasher.finish()
+        SipHasher13::new_with_keys(self.0, self.1).hash(name)
     }
 }
 

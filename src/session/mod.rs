@@ -18,6 +18,7 @@
 //! | `sweep` | expiry, forgetting, burying |
 //! | `emit` | from held state to frames |
 
+mod attr;
 mod commit;
 mod context;
 mod digest;

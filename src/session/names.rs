@@ -49,7 +49,7 @@ impl Names {
 
     /// The live uids under a name, lowest first, and the index's own copy of the name.
     pub(crate) fn live(&self, name: &[u8]) -> Option<(Slice, Uids)> {
-        self.look(name, |e| (e.name.clone(), e.live.clone()))
+        self.look(name, |e| (e.name.clone(), Uids::from_slice(&e.live)))
     }
 
     /// The dead uids under a name.
@@ -59,7 +59,7 @@ impl Names {
 
     /// The only live uid, or several: the fast path of a read.
     pub(crate) fn uids(&self, name: &[u8]) -> Uids {
-        self.look(name, |e| e.live.clone()).unwrap_or_default()
+        self.look(name, |e| Uids::from_slice(&e.live)).unwrap_or_default()
     }
 
     /// The names with live uids in one shard; `None` past the last.

@@ -12,44 +12,12 @@
 
 use smallvec::SmallVec;
 
+use super::attr::{Attr, Key};
 use super::key;
 use super::time::{LONG_AGO, Millis, NEVER, Spans};
 use crate::buffer::Slice;
 use crate::id::{MemberId, Uid, Version};
 use crate::wire::AttrView;
-
-/// One attribute: internal key (kind byte, then name), version, value or removal.
-#[derive(Clone, Debug)]
-pub(crate) struct Attr {
-    pub(crate) key: Slice,
-    pub(crate) version: Version,
-    pub(crate) value: Option<Slice>,
-}
-
-impl Attr {
-    /// The name without the kind byte.
-    pub(crate) fn name(&self) -> &[u8] {
-        &self.key[1..]
-    }
-
-    /// The name, sharing the key's memory.
-    pub(crate) fn shared_name(&self) -> Slice {
-        self.key.slice(1..self.key.len())
-    }
-
-    fn is(&self, kind: u8) -> bool {
-        self.key[0] == kind
-    }
-
-    fn bytes(&self) -> usize {
-        self.key.allocated() + self.value.as_ref().map_or(0, Slice::allocated)
-    }
-
-    /// What the session's limit counts: names and values of the application, nothing reserved.
-    fn payload(&self) -> usize {
-        if self.is(key::ATTR) { self.name().len() + self.value.as_ref().map_or(0, |v| v.len()) } else { 0 }
-    }
-}
 
 /// A live (or expired) session.
 #[derive(Clone, Debug)]
@@ -274,8 +242,8 @@ impl Record {
 
     /// Attributes of one kind, removals included.
     pub(crate) fn of_kind(&self, kind: u8) -> &[Attr] {
-        let from = self.attrs.partition_point(|a| a.key[0] < kind);
-        let to = self.attrs.partition_point(|a| a.key[0] <= kind);
+        let from = if kind == key::ATTR { 0 } else { self.attrs.partition_point(|a| a.key[0] < kind) };
+        let to = from + self.attrs[from..].partition_point(|a| a.key[0] == kind);
         &self.attrs[from..to]
     }
 
@@ -395,7 +363,7 @@ impl Record {
             }
             Err(at) => {
                 let before = spilled(&self.attrs);
-                self.attrs.insert(at, Attr { key: internal(kind, name), version, value });
+                self.attrs.insert(at, Attr { key: Key::new(kind, name), version, value });
                 self.bytes = self.bytes - before + spilled(&self.attrs);
                 (at, false)
             }
@@ -432,7 +400,7 @@ impl Grave {
     pub(crate) fn of(record: &Record, since: Millis) -> Self {
         let names = record.of_kind(key::NAME);
         let (set, removed) = (names.iter().filter(|a| a.value.is_some()), names.iter().filter(|a| a.value.is_none()));
-        let names = set.chain(removed).take(NAMES_MAX).map(|a| a.key.clone()).collect();
+        let names = set.chain(removed).take(NAMES_MAX).map(|a| a.key.shared()).collect();
         Self { names, over: record.over.clone(), since }
     }
 
@@ -505,14 +473,6 @@ const RECORD_BYTES: usize = size_of::<Record>() + 2 * (size_of::<(Uid, Box<Recor
 const GRAVE_BYTES: usize = 2 * (size_of::<(Uid, Grave)>() + 1) + 48;
 /// What a key costs beside its name: kind byte, slice header, rounding.
 const KEY_BYTES: usize = 64;
-
-/// The internal key of a name.
-pub(crate) fn internal(kind: u8, name: &[u8]) -> Slice {
-    let mut bytes: SmallVec<[u8; 64]> = SmallVec::with_capacity(name.len() + 1);
-    bytes.push(kind);
-    bytes.extend_from_slice(name);
-    Slice::copy_from(&bytes)
-}
 
 /// A value to keep: copied when it would pin an allocation much larger than itself.
 pub(crate) fn compact(value: &Slice) -> Slice {

@@ -1,5 +1,7 @@
 //! Frames whole: [`FrameOut`] on the way out, [`Frame`] on the way in.
 
+use std::borrow::Cow;
+
 use smallvec::{SmallVec, smallvec};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
@@ -28,6 +30,15 @@ impl FrameOut {
             return smallvec![self];
         }
         part::split(&self)
+    }
+
+    /// The same without giving it up: a frame that is not cut is borrowed.
+    #[must_use]
+    pub fn pieces(&self) -> Cow<'_, [Self]> {
+        if self.len <= FRAME_BYTES_MAX {
+            return Cow::Borrowed(std::slice::from_ref(self));
+        }
+        Cow::Owned(part::split(self).into_vec())
     }
 
     /// All bytes in one vector (tests, simulator).

@@ -95,16 +95,17 @@ pub fn encode_session(out: &SessionOut<'_>) -> FrameOut {
     let large_at = if large == 0 { small } else { pad16(small + large) - large };
 
     let mut head = Buf::with_capacity(payload_at(meta_len_max(out)) + large_at + 16);
-    head.resize(HEADER_LEN);
-    let mut archive = ArchiveWriter(&mut head);
-    let Ok(_) = serialize_using::<_, Infallible>(&Meta::of(out, large_at), &mut archive);
-    let header = Header::new(Kind::Session, head.len() - HEADER_LEN, large_at + large);
-    head.as_mut_bytes()[..HEADER_LEN].copy_from_slice(&header.encode());
-    head.resize(header.payload_at());
+    let mut cursor = Cursor { bytes: head.spare(), at: HEADER_LEN };
+    let Ok(_) = serialize_using::<_, Infallible>(&Meta::of(out, large_at), &mut cursor);
+    let header = Header::new(Kind::Session, cursor.at - HEADER_LEN, large_at + large);
+    cursor.pad_to(header.payload_at());
     for value in values(false) {
-        head.extend_from_slice(value);
+        cursor.put(value);
     }
-    head.resize(header.frame_len - large);
+    cursor.pad_to(header.frame_len - large);
+    let head_len = cursor.at;
+    cursor.bytes[..HEADER_LEN].copy_from_slice(&header.encode());
+    head.advance(head_len);
 
     let mut parts = SmallVec::new();
     parts.push(head.freeze());
@@ -385,18 +386,34 @@ fn is_large(value: &Slice) -> bool {
     value.len() >= BY_REFERENCE
 }
 
-/// Appends an archive to a frame. Positions count from the frame's start, which is aligned for every type.
-struct ArchiveWriter<'a>(&'a mut Buf);
+/// Where the next bytes of a frame go; there is room for all of them. Positions count from the frame's start, which is
+/// aligned for every type.
+struct Cursor<'a> {
+    bytes: &'a mut [u8],
+    at: usize,
+}
 
-impl Positional for ArchiveWriter<'_> {
-    fn pos(&self) -> usize {
-        self.0.len()
+impl Cursor<'_> {
+    fn put(&mut self, bytes: &[u8]) {
+        self.bytes[self.at..][..bytes.len()].copy_from_slice(bytes);
+        self.at += bytes.len();
+    }
+
+    fn pad_to(&mut self, at: usize) {
+        self.bytes[self.at..at].fill(0);
+        self.at = at;
     }
 }
 
-impl<E> Writer<E> for ArchiveWriter<'_> {
+impl Positional for Cursor<'_> {
+    fn pos(&self) -> usize {
+        self.at
+    }
+}
+
+impl<E> Writer<E> for Cursor<'_> {
     fn write(&mut self, bytes: &[u8]) -> Result<(), E> {
-        self.0.extend_from_slice(bytes);
+        self.put(bytes);
         Ok(())
     }
 }

@@ -89,7 +89,7 @@ fn sessions() -> Vec<(&'static str, Vec<u8>)> {
     let version = |counter| Version { counter, member: MemberId(0x3132_3334_3536_3738) };
     let uid = Uid { counter: 41, member: MemberId(0x3132_3334_3536_3738) };
     let [empty, cart, large, user] =
-        [Vec::new(), b"3 apples".to_vec(), vec![b'L'; wire::BY_REFERENCE + 5], b"ada".to_vec()].map(Slice::from_vec);
+        [Vec::new(), b"3 apples".to_vec(), vec![b'L'; 4101], b"ada".to_vec()].map(Slice::from_vec);
     let attr = |key, counter, value| AttrOut { key, version: version(counter), value };
     let delta = SessionOut {
         context: b"/shop",
