@@ -21,7 +21,8 @@ pub enum Event {
     MemberLeft(MemberId, String, ViewId),
     /// This node holds all state and serves.
     Ready(ReadyReason),
-    /// A session was created: context and id.
+    /// A session was created: context and id. Events of sessions begin when this node is ready; what it has then, its state
+    /// transfer brought.
     SessionCreated(String, Vec<u8>),
     /// A session changed: context and id.
     SessionChanged(String, Vec<u8>),

@@ -683,7 +683,8 @@ impl<P> Core<P> {
     }
 
     fn tell_merged(&self, context: &Context, merged: &Merged) {
-        if !self.settings.session_events {
+        // What a state transfer brings was created elsewhere, long before.
+        if !self.settings.session_events || self.state() == NodeState::Joining {
             return;
         }
         let (Some(event), Some(id)) = (merged.event, &merged.id) else { return };
