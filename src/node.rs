@@ -306,9 +306,9 @@ impl fmt::Display for StartError {
             }
             Self::Insecure(bind) => write!(
                 f,
-                "refusing to listen on {bind}: sessions would travel in plaintext, and whoever reaches the port could read \
-                 and write them. Remedies: bind a loopback address; wait for cluster keys (not in this version); or, on a \
-                 wire that you trust, say `insecure_plaintext = true` (`--insecure-plaintext`)"
+                "refusing to listen on {bind}: it would carry sessions in plaintext, and whoever reaches the port could read \
+                 and write them. Remedies: bind to loopback; run an encrypted tunnel and set `insecure_plaintext`; or set it \
+                 (`--insecure-plaintext`) because everybody on that network is trusted"
             ),
             Self::Bind(addr, e) => write!(
                 f,

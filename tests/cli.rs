@@ -65,15 +65,15 @@ fn checking_a_file_prints_ok_or_every_problem_with_its_line() {
     assert_eq!((code, err.as_str()), (2, ""));
     let lines: Vec<_> = out.lines().collect();
     assert_eq!(lines.len(), 3, "{out}");
-    assert!(lines[0].starts_with(&format!("{file}:3: unknown setting sender.lane; did you mean sender.lanes?")));
-    assert!(lines[1].starts_with(&format!("{file}:2: sender.mode: ")));
+    assert!(lines[0].starts_with(&format!("{file}:2: sender.mode: ")));
+    assert!(lines[1].starts_with(&format!("{file}:3: unknown setting sender.lane; did you mean sender.lanes?")));
     assert!(lines[2].starts_with(&format!("{file}:5: warning: membership.multicast")));
 
     let (code, out, _) = run(&["--json", "config", "check", file]);
     let result: Value = serde_json::from_str(&out).unwrap();
     assert_eq!((code, &result["ok"]), (2, &Value::Bool(false)));
-    assert_eq!(result["problems"][1]["keys"][0], "sender.mode");
-    assert_eq!(result["problems"][1]["at"][0], format!("{file}:2"));
+    assert_eq!(result["problems"][0]["keys"][0], "sender.mode");
+    assert_eq!(result["problems"][0]["at"][0], format!("{file}:2"));
     assert_eq!(result["problems"][2]["severity"], "warning");
 }
 

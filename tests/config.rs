@@ -84,18 +84,18 @@ fn all_problems_of_all_layers_come_at_once_with_their_places() {
     assert_eq!(
         found,
         [
-            "site.toml:3: unknown setting membership.droptime; did you mean membership.drop_time?",
-            "site.toml:6: unknown setting sendr; did you mean sender?",
-            "site.toml:10: receiver.port: a number is written without quotes",
-            "env HOTSPARE_SENDER_LANE: unknown setting; did you mean HOTSPARE_SENDER_LANES?",
-            "--multicats: unknown setting; did you mean multicast?",
             "site.toml:2: membership.frequency: \"fast\" is no duration: write a whole number with us, ms, s, m, h \
              or d, as in \"200ms\"",
-            "env HOTSPARE_SENDER_MODE: sender.mode: \"poled\" is none of synchronous, pooled, asynchronous",
-            "--port: receiver.port: 70000 is too large",
+            "site.toml:3: unknown setting membership.droptime; did you mean membership.drop_time?",
             "site.toml:4: membership.multicast 10.0.0.1:1 is no multicast group: those are 224.0.0.0 to \
              239.255.255.255",
+            "site.toml:6: unknown setting sendr; did you mean sender?",
+            "site.toml:10: receiver.port: a number is written without quotes",
             "site.toml:11: receiver.workers is 0; allowed are 1 to 64",
+            "env HOTSPARE_SENDER_LANE: unknown setting; did you mean HOTSPARE_SENDER_LANES?",
+            "env HOTSPARE_SENDER_MODE: sender.mode: \"poled\" is none of synchronous, pooled, asynchronous",
+            "--multicats: unknown setting; did you mean multicast?",
+            "--port: receiver.port: 70000 is too large",
         ]
     );
 }

@@ -47,6 +47,7 @@ impl fmt::Display for Failure {
             Self::Commit(CommitError::NameTooLong(limit, _)) => {
                 write!(f, "ERR key or field exceeds maximum allowed size ({})", Size(*limit))
             }
+            Self::Commit(CommitError::IdEmpty) => f.write_str("ERR an empty key names no session"),
             Self::Commit(CommitError::StoreFull(_)) => {
                 f.write_str("OOM command not allowed when used memory > 'maxmemory'.")
             }

@@ -49,10 +49,13 @@ use std::thread::JoinHandle;
 
 use mio::Poll;
 use mio::net::TcpListener;
+use socket2::{Domain, Protocol, Socket, Type};
 
 use self::host::Host;
 use self::server::{Remote, Server};
+use crate::config::Config;
 use crate::node::Node;
+use crate::runtime;
 
 /// What an agent's operator may set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -90,12 +93,16 @@ impl Agent {
     /// When the address is not loopback and the node's configuration does not say `insecure_plaintext` (clients are not
     /// authenticated), when it cannot be bound, or when the thread cannot be started.
     pub fn start(node: Node, addr: SocketAddr, settings: Settings) -> Result<Self, AgentError> {
-        if !addr.ip().is_loopback() && !node.config().insecure_plaintext {
-            return Err(AgentError::Insecure(addr));
-        }
-        let bind = |error| AgentError::Bind(addr, error);
-        let listener = TcpListener::bind(addr).map_err(bind)?;
-        let addr = listener.local_addr().map_err(bind)?;
+        let place = Place::take(addr, node.config())?;
+        Self::start_at(place, node, settings)
+    }
+
+    /// The same on an address that was taken before.
+    ///
+    /// # Errors
+    /// When it cannot be listened on any more, or when the thread cannot be started.
+    pub fn start_at(place: Place, node: Node, settings: Settings) -> Result<Self, AgentError> {
+        let (listener, addr) = place.listen()?;
         let poll = Poll::new().map_err(AgentError::Thread)?;
         let remote = Arc::new(Remote::new(&poll).map_err(AgentError::Thread)?);
         let theirs = Arc::clone(&remote);
@@ -103,10 +110,7 @@ impl Agent {
             Ok(mut server) => server.run(),
             Err(error) => log::error!("agent: cannot watch the listener: {error}"),
         };
-        let thread = std::thread::Builder::new()
-            .name(String::from("hotspare-agent"))
-            .spawn(serve)
-            .map_err(AgentError::Thread)?;
+        let thread = runtime::spawn("hotspare-agent", serve).map_err(AgentError::Thread)?;
         Ok(Self { addr, remote, thread: Some(thread) })
     }
 
@@ -132,6 +136,49 @@ impl Drop for Agent {
         }
     }
 }
+
+/// An address that is taken and not listened on yet: a client is refused, and nobody else gets it. So a node finds out before
+/// it joins that it could not serve.
+#[derive(Debug)]
+pub struct Place {
+    socket: Socket,
+    addr: SocketAddr,
+}
+
+impl Place {
+    /// Takes `addr` (port 0 draws a free one).
+    ///
+    /// # Errors
+    /// When the address is not loopback and the configuration does not say `insecure_plaintext`, or when it cannot be bound.
+    pub fn take(addr: SocketAddr, config: &Config) -> Result<Self, AgentError> {
+        if !addr.ip().is_loopback() && !config.insecure_plaintext {
+            return Err(AgentError::Insecure(addr));
+        }
+        let bound = || {
+            let socket =
+                Socket::new(Domain::for_address(addr), Type::STREAM.nonblocking().cloexec(), Some(Protocol::TCP))?;
+            socket.set_reuse_address(true)?;
+            socket.bind(&addr.into())?;
+            Ok(socket)
+        };
+        let socket = bound().map_err(|error| AgentError::Bind(addr, error))?;
+        Ok(Self { socket, addr })
+    }
+
+    fn listen(self) -> Result<(TcpListener, SocketAddr), AgentError> {
+        let Self { socket, addr } = self;
+        let listen = || {
+            socket.listen(CLIENTS_WAITING)?;
+            let listener = TcpListener::from_std(socket.into());
+            let addr = listener.local_addr()?;
+            Ok((listener, addr))
+        };
+        listen().map_err(|error| AgentError::Bind(addr, error))
+    }
+}
+
+/// Clients that connected and were not accepted yet, at most, as in Redis.
+const CLIENTS_WAITING: i32 = 511;
 
 /// Why an agent did not start.
 #[derive(Debug)]

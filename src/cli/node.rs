@@ -15,7 +15,7 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 use super::flags::Settings;
 use super::output::Output;
 use super::{Exit, Failure};
-use crate::agent::{self, Agent, AgentError};
+use crate::agent::{self, Agent, AgentError, Place};
 use crate::event::{Event, ReadyReason};
 use crate::node::{Node, NotReady, StartError};
 
@@ -33,14 +33,15 @@ pub(super) struct NodeArgs {
 pub(super) fn run(args: NodeArgs, out: &Output) -> Result<(), Failure> {
     let config = args.settings.load_and_warn()?.config;
     let stop = Stop::on_signals().map_err(|why| Failure::new(Exit::Start, [format!("no signal handler: {why}")]))?;
+    let place = args.agent.map(|addr| Place::take(addr, &config)).transpose().map_err(|why| agent_not_started(&why))?;
     let node = Node::start(config).map_err(|why| not_started(&why))?;
-    let result = serve(&node, &args, &stop, out);
+    let result = serve(&node, place, &stop, out);
     node.leave(LEAVE_TIMEOUT);
     result
 }
 
 /// From the start to the wish to stop.
-fn serve(node: &Node, args: &NodeArgs, stop: &Stop, out: &Output) -> Result<(), Failure> {
+fn serve(node: &Node, place: Option<Place>, stop: &Stop, out: &Output) -> Result<(), Failure> {
     let mut waiting_for = String::new();
     while let Err(NotReady(why)) = node.wait_ready(TURN) {
         if stop.is_wanted() {
@@ -52,9 +53,8 @@ fn serve(node: &Node, args: &NodeArgs, stop: &Stop, out: &Output) -> Result<(), 
         }
     }
     // State first, then the port opens: its clients never find a node that does not serve.
-    let agent = args
-        .agent
-        .map(|address| Agent::start(node.clone(), address, agent::Settings::default()))
+    let agent = place
+        .map(|place| Agent::start_at(place, node.clone(), agent::Settings::default()))
         .transpose()
         .map_err(|why| agent_not_started(&why))?;
 
@@ -140,7 +140,7 @@ impl Stop {
     /// SIGINT and SIGTERM raise it; a SIGINT after that ends the process at once.
     fn on_signals() -> io::Result<Self> {
         let wanted = Arc::new(AtomicBool::new(false));
-        // The order matters: at the first SIGINT the flag is still down when the shutdown looks at it.
+        // The order matters: at the first SIGINT the flag is still down when what would end the process looks at it.
         signal_hook::flag::register_conditional_shutdown(SIGINT, EXIT_INTERRUPTED, Arc::clone(&wanted))?;
         signal_hook::flag::register(SIGINT, Arc::clone(&wanted))?;
         signal_hook::flag::register(SIGTERM, Arc::clone(&wanted))?;

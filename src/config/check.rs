@@ -179,7 +179,10 @@ impl Config {
         let bind = self.bind;
         if bind.is_unspecified() || bind.is_multicast() || bind == IpAddr::from([255; 4]) {
             found.error(
-                format!("receiver.bind {bind} cannot be advertised: name one address of this machine"),
+                format!(
+                    "receiver.bind {bind} cannot be advertised: name one address of this machine (any but loopback also needs \
+                     receiver.insecure_plaintext)"
+                ),
                 &["receiver.bind"],
             );
         } else if !bind.is_loopback() && !self.insecure_plaintext {

@@ -42,6 +42,17 @@ impl fmt::Display for Origin {
     }
 }
 
+/// Where a problem is met first by whoever goes through the layers: files by line, the environment, flags.
+fn place(problem: &Problem) -> (u8, &str, usize) {
+    let places = problem.origins.iter().map(|origin| match origin {
+        Origin::File(name, line) => (0, &**name, *line),
+        Origin::Env(_) => (1, "", 0),
+        Origin::Flag(_) => (2, "", 0),
+        Origin::Preset(_) => (3, "", 0),
+    });
+    places.min().unwrap_or((3, "", 0))
+}
+
 /// Collects layers, lowest first, and loads them.
 ///
 /// ```
@@ -196,6 +207,7 @@ impl Layers {
             problem.origins = problem.keys.iter().filter_map(set).collect();
             problems.push(problem);
         }
+        problems.sort_by(|a, b| place(a).cmp(&place(b)));
         if problems.iter().any(Problem::is_error) {
             return Err(problems);
         }

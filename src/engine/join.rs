@@ -97,7 +97,8 @@ impl Join {
         }
         match known.iter().filter(|m| m.id < self.me).count() {
             0 => String::from("two ping periods to hear of a ready member"),
-            n => format!("one of {n} starting member(s) with a lower id to open"),
+            1 => String::from("a starting member with a lower id, which opens first"),
+            n => format!("{n} starting members with lower ids, the lowest of which opens first"),
         }
     }
 

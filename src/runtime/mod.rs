@@ -37,6 +37,7 @@ use crate::wire;
 use self::control::ControlLoop;
 pub(crate) use self::port::Port;
 pub use self::socket::multicast_socket;
+pub(crate) use self::sys::spawn;
 use self::worker::{Command, Worker};
 
 /// Members at most, this node not counted.
@@ -199,12 +200,11 @@ impl Shell {
         let mut threads = Vec::new();
         for (index, poll) in polls.into_iter().enumerate() {
             let worker = Worker::new(Arc::clone(&shell), index, poll);
-            threads
-                .push(sys::spawn(&format!("hotspare-io-{index}"), move || worker.run()).map_err(ShellError::Thread)?);
+            threads.push(spawn(&format!("hotspare-io-{index}"), move || worker.run()).map_err(ShellError::Thread)?);
         }
         let control = ControlLoop::new(Arc::clone(&shell), control, control_poll, multicast, listener)
             .map_err(ShellError::Thread)?;
-        threads.push(sys::spawn("hotspare-ctl", move || control.run()).map_err(ShellError::Thread)?);
+        threads.push(spawn("hotspare-ctl", move || control.run()).map_err(ShellError::Thread)?);
         shell.status.lock().threads = threads;
         Ok(shell)
     }

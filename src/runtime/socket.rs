@@ -9,7 +9,7 @@ use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use super::ShellError;
 use crate::config::Config;
 
-/// Unsent bytes that the kernel takes before it says full: the backlog stays in queues that are bounded and can be
+/// Unsent bytes that the kernel takes before it says full: the rest stays in queues that are bounded and can be
 /// given up. With 128 KiB, sixteen callers of 16 KiB each filled it, and a worker's wake-up was added to each round.
 const NOTSENT_LOWAT: u32 = 512 << 10;
 /// How long a caller that reads its own ack sleeps in one receive before it looks at its deadline.

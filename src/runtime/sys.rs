@@ -16,7 +16,7 @@ pub(super) fn recv(fd: BorrowedFd<'_>, space: &mut [u8], wait: bool) -> io::Resu
 }
 
 /// Starts a named thread in which every signal is blocked: signals belong to the host.
-pub(super) fn spawn(name: &str, f: impl FnOnce() + Send + 'static) -> io::Result<std::thread::JoinHandle<()>> {
+pub(crate) fn spawn(name: &str, f: impl FnOnce() + Send + 'static) -> io::Result<std::thread::JoinHandle<()>> {
     // A thread inherits the mask of its creator; the creator gets its own back at once.
     let mut all = std::mem::MaybeUninit::<libc::sigset_t>::uninit();
     let mut old = std::mem::MaybeUninit::<libc::sigset_t>::uninit();

@@ -70,8 +70,10 @@ pub enum CommitError {
     ValueTooLarge(usize, usize),
     /// The session would be too large: limit, actual.
     SessionTooLarge(usize, usize),
-    /// A name or an id is too long (or empty, for an id): limit, actual.
+    /// A name or an id is too long: limit, actual.
     NameTooLong(usize, usize),
+    /// An id is empty.
+    IdEmpty,
     /// The store holds as much as it may: limit.
     StoreFull(usize),
 }
@@ -82,6 +84,7 @@ impl std::fmt::Display for CommitError {
             Self::ValueTooLarge(limit, actual) => write!(f, "value of {actual} bytes is over the limit of {limit}"),
             Self::SessionTooLarge(limit, actual) => write!(f, "session of {actual} bytes is over the limit of {limit}"),
             Self::NameTooLong(limit, actual) => write!(f, "name of {actual} bytes is over the limit of {limit}"),
+            Self::IdEmpty => f.write_str("the id is empty"),
             Self::StoreFull(limit) => write!(f, "the store holds its limit of {limit} bytes"),
         }
     }
@@ -175,9 +178,7 @@ impl Context {
     ) -> Result<Option<Commit>, CommitError> {
         let [uid] = *handle.uids() else { return Ok(Some(ENDED)) };
         let id = new_id.unwrap_or_else(|| handle.name());
-        if id.is_empty() || id.len() > NAME_BYTES_MAX {
-            return Err(CommitError::NameTooLong(NAME_BYTES_MAX, id.len()));
-        }
+        check_id(id)?;
         let expired = self.expired_under(id, uid, now);
         let cell = self.cell(uid);
         let mut guard = cell.lock.write();
@@ -366,9 +367,7 @@ impl<'a> Plan<'a> {
             compare(&mut ops, handle);
         }
         if let Some(new) = &changes.new_id {
-            if new.is_empty() || new.len() > NAME_BYTES_MAX {
-                return Err(CommitError::NameTooLong(NAME_BYTES_MAX, new.len()));
-            }
+            check_id(new)?;
             if new.as_bytes() != handle.id() {
                 ops.push(Op { kind: key::NAME, name: new, value: Some(Slice::empty()), everywhere: true });
                 ops.push(Op { kind: key::NAME, name: handle.id(), value: None, everywhere: true });
@@ -381,6 +380,14 @@ impl<'a> Plan<'a> {
         }
         let touch = changes.touch || changes.touch_now || changes.full;
         Ok(Self { ops, touch, touch_now: changes.touch_now, silent: changes.silent })
+    }
+}
+
+fn check_id(id: &[u8]) -> Result<(), CommitError> {
+    match id.len() {
+        0 => Err(CommitError::IdEmpty),
+        len if len > NAME_BYTES_MAX => Err(CommitError::NameTooLong(NAME_BYTES_MAX, len)),
+        _ => Ok(()),
     }
 }
 

@@ -229,7 +229,7 @@ fn a_commit_over_a_limit_changes_nothing() {
     assert_eq!(set(&context, "s", "y", &[1; 60], at(0)).err(), Some(CommitError::SessionTooLarge(100, 122)));
     assert!(matches!(set(&context, "s", &"n".repeat(5000), b"", at(0)), Err(CommitError::NameTooLong(4096, 5000))));
     assert!(set(&context, "t", "x", &[1; 80], at(0)).is_ok());
-    assert!(matches!(set(&context, "", "x", &[1], at(0)), Err(CommitError::NameTooLong(4096, 0))));
+    assert!(matches!(set(&context, "", "x", &[1], at(0)), Err(CommitError::IdEmpty)));
     context.invalidate(b"t", at(0), &mut |_| {});
     let after = context.dump().into_iter().find(|(uid, _)| *uid == before.0[0].0);
     assert_eq!(after.as_ref(), before.0.first());

@@ -39,8 +39,8 @@ pub struct Decoder {
     frame_max: usize,
     whole_max: usize,
     units: u64,
-    /// Fed; the bytes before `taken` were taken over already.
-    backlog: Vec<u8>,
+    /// Given to `feed`; the bytes before `taken` were taken over already.
+    fed: Vec<u8>,
     taken: usize,
     failed: Option<FrameError>,
 }
@@ -57,7 +57,7 @@ impl Decoder {
             frame_max: FRAME_BYTES_UNAUTHENTICATED,
             whole_max,
             units: 0,
-            backlog: Vec::new(),
+            fed: Vec::new(),
             taken: 0,
             failed: None,
         }
@@ -74,10 +74,11 @@ impl Decoder {
         let outstanding = self.piece.unwrap_or(0);
         if outstanding == 0 {
             self.make_room();
-            return self.buf.spare();
         }
-        let joint = self.joint.as_mut().expect("a piece is outstanding of a joint");
-        &mut joint.spare()[..outstanding]
+        match &mut self.joint {
+            Some(joint) if outstanding > 0 => &mut joint.spare()[..outstanding],
+            _ => self.buf.spare(),
+        }
     }
 
     /// Counts the first `n` bytes of the space as received.
@@ -89,20 +90,19 @@ impl Decoder {
         if self.failed.is_some() {
             return;
         }
-        let outstanding = self.piece.unwrap_or(0);
-        if outstanding == 0 {
-            self.buf.advance(n);
-            return;
+        match (&mut self.joint, &mut self.piece) {
+            (Some(joint), Some(outstanding @ 1..)) => {
+                assert!(n <= *outstanding, "filled more than the space");
+                *outstanding -= n;
+                joint.advance(n);
+            }
+            _ => self.buf.advance(n),
         }
-        assert!(n <= outstanding, "filled more than the space");
-        self.piece = Some(outstanding - n);
-        let joint = self.joint.as_mut().expect("a piece is outstanding of a joint");
-        joint.advance(n);
     }
 
     /// Copies `bytes` in and goes on (simulator, tests); returns the frames through `next`.
     pub fn feed(&mut self, bytes: &[u8]) {
-        self.backlog.extend_from_slice(bytes);
+        self.fed.extend_from_slice(bytes);
     }
 
     /// The next whole frame; `None` when more bytes are needed.
@@ -122,8 +122,8 @@ impl Decoder {
             match self.step() {
                 Ok(Step::Frame(frame)) => return Ok(Some(frame)),
                 Ok(Step::Piece) => {}
-                Ok(Step::Starved) if self.backlog.is_empty() => return Ok(None),
-                Ok(Step::Starved) => self.pull_backlog(),
+                Ok(Step::Starved) if self.fed.is_empty() => return Ok(None),
+                Ok(Step::Starved) => self.pull_fed(),
                 Err(error) => {
                     self.failed = Some(error);
                     return Err(error);
@@ -216,17 +216,17 @@ impl Decoder {
         }
     }
 
-    fn pull_backlog(&mut self) {
-        let backlog = std::mem::take(&mut self.backlog);
-        let rest = &backlog[self.taken..];
+    fn pull_fed(&mut self) {
+        let fed = std::mem::take(&mut self.fed);
+        let rest = &fed[self.taken..];
         let space = self.space();
         let n = space.len().min(rest.len());
         space[..n].copy_from_slice(&rest[..n]);
         self.filled(n);
         self.taken += n;
-        self.backlog = backlog;
-        if self.taken == self.backlog.len() {
-            self.backlog.clear();
+        self.fed = fed;
+        if self.taken == self.fed.len() {
+            self.fed.clear();
             self.taken = 0;
         }
     }

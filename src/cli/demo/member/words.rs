@@ -75,6 +75,7 @@ fn error_word(error: &EndError) -> &'static str {
         EndError::Commit(CommitError::ValueTooLarge(..)) => "value-too-large",
         EndError::Commit(CommitError::SessionTooLarge(..)) => "session-too-large",
         EndError::Commit(CommitError::NameTooLong(..)) => "name-too-long",
+        EndError::Commit(CommitError::IdEmpty) => "id-empty",
         EndError::Commit(CommitError::StoreFull(..)) => "store-full",
         EndError::NoSession => "no-session",
         EndError::NotServing => "not-serving",
