@@ -242,7 +242,7 @@ impl Context {
     /// One attribute, without a request, without a copy, and without moving the idle timer.
     #[must_use]
     pub fn get(&self, id: &[u8], name: &[u8]) -> Option<Slice> {
-        self.context.read(id, name, self.inner.shell.now()).map(|(_, value)| value)
+        self.context.read(id, name, self.inner.shell.recent()).map(|(_, value)| value)
     }
 
     /// The ids in one part of the index, in no order; `None` past the last part. An id that leads to a session all the

@@ -28,7 +28,7 @@ pub struct Request {
 impl Request {
     pub(super) fn begin(context: &Context, id: &[u8]) -> Self {
         let inner = Arc::clone(&context.inner);
-        let handle = context.context.begin(id, inner.shell.now());
+        let handle = context.context.begin(id, inner.shell.recent());
         let changes = Changes { touch: true, ..Changes::default() };
         Self { context: Arc::clone(&context.context), inner, handle, changes }
     }
@@ -164,11 +164,11 @@ impl Request {
         let config = &shell.config;
         let waits = config.mode != Mode::Asynchronous;
         let limit = if waits { config.ack_timeout } else { config.queue_wait };
-        let now = shell.now();
+        let now = shell.recent();
         let deadline = now + limit;
         let waited = !self.changes.silent && shell.wait_for_space(deadline);
         let send = if waits { Send::Acked(config.ack) } else { Send::Queued };
-        let (committed, fx) = self.commit(send, if waited { shell.now() } else { now })?;
+        let (committed, fx) = self.commit(send, if waited { shell.recent() } else { now })?;
         let outcome = match &committed.op {
             Some(op) => {
                 shell.write_and_wait(fx, op, deadline);
@@ -191,7 +191,7 @@ impl Request {
     /// Nothing changed. See [`EndError`] for whether to try again.
     pub fn end_with_ticket(mut self, uri: &str) -> Result<Ticket, EndError> {
         self.changes.silent = self.inner.filter.matches(uri);
-        let (committed, fx) = self.commit(Send::Acked(self.inner.shell.config.ack), self.inner.shell.now())?;
+        let (committed, fx) = self.commit(Send::Acked(self.inner.shell.config.ack), self.inner.shell.recent())?;
         self.inner.shell.hand_over(fx);
         Ok(Ticket { inner: self.inner, committed })
     }

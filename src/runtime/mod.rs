@@ -68,7 +68,8 @@ pub enum ShellError {
 pub(crate) struct Shell {
     pub(crate) core: Arc<Core<Port>>,
     pub(crate) config: Config,
-    started: Instant,
+    /// On the monotonic clock.
+    started: Duration,
     workers: Vec<WorkerHandle>,
     control: Mailbox<ControlCommand>,
     status: Mutex<Status>,
@@ -155,7 +156,7 @@ fn random_u64() -> Result<u64, ShellError> {
 impl Shell {
     /// Binds, makes the node's parts and starts the threads.
     pub(crate) fn start(config: Config) -> Result<Arc<Self>, ShellError> {
-        let started = instant_now();
+        let started = sys::monotonic();
         let seed = random_u64()?;
         let member = loop {
             let id = MemberId(random_u64()?);
@@ -211,7 +212,12 @@ impl Shell {
 
     /// Monotonic time since the start.
     pub(crate) fn now(&self) -> Time {
-        instant_now().duration_since(self.started)
+        sys::monotonic().saturating_sub(self.started)
+    }
+
+    /// The same as of the system's last tick: for what counts in milliseconds and is asked for twice in each request.
+    pub(crate) fn recent(&self) -> Time {
+        sys::ticks().saturating_sub(self.started)
     }
 
     /// Logs one kind of trouble with one source at most once a minute; what others make happen must not fill a disk.

@@ -6,6 +6,7 @@ use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::sync::Once;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
 
 /// Receives into `space`; `wait` blocks up to the socket's receive timeout.
 pub(super) fn recv(fd: BorrowedFd<'_>, space: &mut [u8], wait: bool) -> io::Result<usize> {
@@ -13,6 +14,23 @@ pub(super) fn recv(fd: BorrowedFd<'_>, space: &mut [u8], wait: bool) -> io::Resu
     // SAFETY: `space` is writable for its length for the whole call, and the kernel writes no more than that.
     let n = unsafe { libc::recv(fd.as_raw_fd(), space.as_mut_ptr().cast(), space.len(), flags) };
     usize::try_from(n).map_err(|_| io::Error::last_os_error())
+}
+
+/// The monotonic clock as of the system's last tick: at most 10 ms old, and four times cheaper to ask than the present.
+pub(super) fn ticks() -> Duration {
+    clock(libc::CLOCK_MONOTONIC_COARSE)
+}
+
+/// The monotonic clock.
+pub(super) fn monotonic() -> Duration {
+    clock(libc::CLOCK_MONOTONIC)
+}
+
+fn clock(id: libc::clockid_t) -> Duration {
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: `time` is a valid place for the time, which the call fills; both clocks exist on every Linux.
+    unsafe { libc::clock_gettime(id, &raw mut time) };
+    Duration::new(time.tv_sec.unsigned_abs(), u32::try_from(time.tv_nsec).unwrap_or(0))
 }
 
 /// Starts a named thread in which every signal is blocked: signals belong to the host.
