@@ -287,18 +287,22 @@ fn begin<T: Clone + PartialEq>(
 /// Writes for a caller that waits. Where others wait already, those that share its core and are about to queue do so
 /// first, so that one write carries many; where the core is free that costs nothing and waits for nobody.
 pub(super) fn drain_together(shell: &Shell, lane: &LaneRef<Port>, fx: &mut Effects<Port>) {
-    let held = lane.peer.with_lane(lane.lane, |out| {
-        let others = out.in_flight() > 0;
-        (others && out.begin_drain()).then(|| out.generation())
-    });
-    let Some(generation) = held else { return drain(shell, lane, fx) };
-    std::thread::yield_now();
     GATHER.with_borrow_mut(|gather| {
-        // Where the connection changed meanwhile the drain went with it.
-        let begun = lane.peer.with_lane(lane.lane, |out| begin(out, gather, |out| out.generation() == generation));
-        if begun {
-            write(shell, lane, gather, fx);
+        let begun = lane.peer.with_lane(lane.lane, |out| {
+            let alone = out.in_flight() == 0;
+            let begun = if alone { begin(out, gather, Outbound::begin_drain) } else { out.begin_drain() };
+            begun.then(|| (alone, out.generation()))
+        });
+        let Some((alone, generation)) = begun else { return };
+        if !alone {
+            std::thread::yield_now();
+            // Where the connection changed meanwhile the drain went with it.
+            let same = |out: &mut Outbound<_>| out.generation() == generation;
+            if !lane.peer.with_lane(lane.lane, |out| begin(out, gather, same)) {
+                return;
+            }
         }
+        write(shell, lane, gather, fx);
         gather.clear();
     });
 }
