@@ -254,37 +254,54 @@ const SMALL_QUEUE: [&str; 5] = [
     "--session-bytes-max=256KiB",
 ];
 
-#[test]
-fn a_joiner_whose_queue_overflows_again_and_again_serves_with_every_session() {
+/// Writers that little holds up, and a queue that a member which stands still for a moment fills.
+fn floods() -> Cluster {
     let cluster = Cluster::new().with("--drop-time=60s").with("--state-transfer-timeout=60s").with("--workers=2");
-    // Writers that nothing holds up, whether the joiner is ready already or not.
-    let cluster = cluster.with("--mode=asynchronous").with("--queue-wait=0ms");
-    let cluster = SMALL_QUEUE.into_iter().fold(cluster, Cluster::with);
+    SMALL_QUEUE.into_iter().fold(cluster.with("--mode=asynchronous").with("--queue-wait=20ms"), Cluster::with)
+}
+
+#[test]
+fn a_joiner_serves_with_every_session_however_fast_the_writers_are() {
+    let cluster = floods();
     let mut a = cluster.start("a");
     let filling = |word: &str| json!({ "do": word, "prefix": "f", "count": 3000, "size": 1024 });
     a.ask(filling("fill"));
+    a.ask(json!({ "do": "load_start", "threads": 8, "sessions": 50, "size": 1000, "prefix": "w" }));
     for _ in 0..5 {
-        a.ask(json!({ "do": "load_start", "threads": 2, "sessions": 50, "size": 1000, "prefix": "w" }));
         let mut joiner = cluster.launch("joiner", &[]);
         a.ask(json!({ "do": "wait_view", "members": 2, "within_ms": SOON_MS }));
         // Both while it reads and while it does not.
-        let repairs = a.stat("repairs");
-        a.wait_stat("repairs", repairs + 3);
         joiner.pause();
-        a.wait_stat("repairs", repairs + 6);
+        a.wait_stat("queued_bytes", 64 << 10);
         joiner.resume();
-        a.ask(json!({ "do": "load_stop" }));
         joiner.wait_ready();
         let seen = joiner.ask(filling("check_fill"));
         assert_eq!((&seen["missing"], &seen["wrong"]), (&json!(0), &json!(0)), "when it says that it serves");
-        assert_eq!(
-            (joiner.stat("bad_frames"), a.stat("bad_frames")),
-            (0, 0),
-            "what is given up leaves the stream whole"
-        );
+        assert_eq!((joiner.stat("bad_frames"), a.stat("bad_frames")), (0, 0));
         joiner.kill();
         a.ask(json!({ "do": "wait_view", "without": joiner.id(), "within_ms": SOON_MS }));
     }
+}
+
+#[test]
+fn a_member_that_stood_still_is_whole_again_however_fast_the_writers_are() {
+    let cluster = floods();
+    let mut a = cluster.start("a");
+    let mut b = cluster.start("b");
+    a.wait_view(2);
+    a.ask(json!({ "do": "load_start", "threads": 8, "sessions": 50, "size": 1000, "prefix": "w" }));
+    for _ in 0..5 {
+        let repairs = a.stat("repairs");
+        b.pause();
+        a.wait_stat("repairs", repairs + 1);
+        b.resume();
+        // While they write.
+        a.ask(json!({ "do": "wait_view", "members": 2, "settled": true, "within_ms": SOON_MS }));
+    }
+    let stopped = a.ask(json!({ "do": "load_stop" }));
+    let seen = b.ask(json!({ "do": "check_load", "at_least": &stopped["last"] }));
+    assert_eq!((&seen["missing"], &seen["behind"]), (&json!([]), &json!([])));
+    assert_eq!((b.stat("bad_frames"), a.stat("bad_frames")), (0, 0), "what is given up leaves the stream whole");
 }
 
 #[test]

@@ -327,9 +327,13 @@ impl<P> Core<P> {
         self.roster().peers.iter().all(|p| p.lanes().iter().all(|l| l.peek(|o| o.is_empty())))
     }
 
-    /// Whether a member that counts has more queued than high water: a caller should wait for space.
+    /// Whether a caller should wait for space: a member that counts, or is about to, has more queued than high water, or its
+    /// donation has only what changed meanwhile still to bring, and would not catch up with callers that go on.
     pub fn is_pressed(&self) -> bool {
-        self.roster.read().peers.iter().any(|p| p.queued() > self.settings.high_water && p.counts())
+        self.roster.read().peers.iter().any(|p| {
+            let high = || p.queued() > self.settings.high_water;
+            p.is_catching_up() || ((p.counts() || p.is_settled()) && high())
+        })
     }
 
     /// Leaves whom to wake when a queue falls below low water. Check [`Core::is_pressed`] again afterwards.
@@ -397,6 +401,13 @@ impl<P> Core<P> {
         let mut count = 0;
         for peer in &roster.peers {
             let counts = peer.counts();
+            if !counts && peer.owe(context, emission.uid) {
+                // Its donation brings it, once, however often it changes until then: the queue is the donation's.
+                if let Some(op) = op {
+                    op.exclude(peer.id(), not_counted(peer));
+                }
+                continue;
+            }
             let pieces =
                 if counts { &*delta } else { present.get_or_insert_with(|| emission.present().split()).as_slice() };
             let bytes: usize = pieces.iter().map(|p| p.len).sum();
@@ -410,10 +421,8 @@ impl<P> Core<P> {
             let op = op.filter(|op| {
                 if counts {
                     op.expect(peer.id());
-                } else if peer.is_repairing() {
-                    op.exclude(peer.id(), MissingReason::Repair);
                 } else {
-                    op.exclude(peer.id(), MissingReason::Joining);
+                    op.exclude(peer.id(), not_counted(peer));
                 }
                 counts
             });
@@ -536,6 +545,11 @@ impl<P> Core<P> {
             self.tell(Event::BackPressureOff(peer.id(), peer.name().to_owned()));
             fx.wakes.extend(self.space.lock().drain(..));
         }
+    }
+
+    /// A donation caught up: who waited for that goes on.
+    pub(super) fn caught_up(&self, fx: &mut Effects<P>) {
+        fx.wakes.extend(self.space.lock().drain(..));
     }
 
     /// `n` gathered bytes were taken by the operating system; `full` when it takes no more now.
@@ -703,4 +717,9 @@ impl<P> Core<P> {
         let frame = context.present(uid, flags::ANSWER, now).unwrap_or_else(|| context.unknown(uid));
         self.send_session(&peer, &context, uid, frame, fx);
     }
+}
+
+/// Why a member's acks make no copies now.
+fn not_counted<P>(peer: &Peer<P>) -> MissingReason {
+    if peer.is_repairing() { MissingReason::Repair } else { MissingReason::Joining }
 }

@@ -1,5 +1,6 @@
 //! A remote member as this node sends to it: its lanes, what it can use, and what is queued to it.
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
@@ -49,6 +50,38 @@ pub struct Peer<P> {
     /// Times that its queue was given up.
     losses: AtomicU64,
     heard: AtomicU64,
+    /// What a donation still has to bring because it changed meanwhile; `None` while there is none to bring it.
+    owed: Mutex<Option<Owed>>,
+    /// How far the last donation is.
+    donation: AtomicU8,
+}
+
+/// Sessions that changed while a donation was under way and the queue had no room. However often one changes, it is sent once.
+#[derive(Debug, Default)]
+struct Owed {
+    sessions: Vec<(Arc<Context>, BTreeSet<Uid>)>,
+    len: usize,
+}
+
+/// A donation goes through everything, or none was made.
+const WALKING: u8 = 0;
+/// It brings what changed meanwhile.
+const CATCHING_UP: u8 = 1;
+/// It has brought everything.
+const SETTLED: u8 = 2;
+
+/// Sessions owed to one member, at most; above it everything is.
+const OWED_MAX: usize = 1 << 20;
+
+/// What a donation has to bring next beside its walk.
+#[derive(Debug)]
+pub(crate) enum Debt {
+    /// Nothing; from now on changes are queued.
+    Settled,
+    /// This session.
+    Session(SessionRef),
+    /// More than was noted.
+    Everything,
 }
 
 /// A lane of a peer, as effects name it.
@@ -104,7 +137,64 @@ impl<P> Peer<P> {
             queued: AtomicUsize::new(0),
             losses: AtomicU64::new(0),
             heard: AtomicU64::new(0),
+            owed: Mutex::new(None),
+            donation: AtomicU8::new(WALKING),
         }
+    }
+
+    /// A donation begins: from now on it brings what [`owe`](Self::owe) notes.
+    pub(crate) fn open_debt(&self) {
+        let mut owed = self.owed.lock();
+        owed.get_or_insert_default();
+        self.donation.store(WALKING, Ordering::Release);
+    }
+
+    /// Leaves a session to the donation under way; false when there is none, and the change must be queued.
+    pub(crate) fn owe(&self, context: &Arc<Context>, uid: Uid) -> bool {
+        let mut owed = self.owed.lock();
+        let Some(owed) = &mut *owed else { return false };
+        if owed.len < OWED_MAX {
+            let at = owed.sessions.iter().position(|(c, _)| Arc::ptr_eq(c, context)).unwrap_or_else(|| {
+                owed.sessions.push((Arc::clone(context), BTreeSet::new()));
+                owed.sessions.len() - 1
+            });
+            owed.len += usize::from(owed.sessions[at].1.insert(uid));
+        }
+        true
+    }
+
+    /// Takes what is owed next. Where that is nothing the debt is closed in the same step, so that no change falls between.
+    pub(crate) fn take_owed(&self) -> Debt {
+        let mut owed = self.owed.lock();
+        let Some(debt) = &mut *owed else { return Debt::Settled };
+        if debt.len == OWED_MAX {
+            *debt = Owed::default();
+            return Debt::Everything;
+        }
+        while let Some((context, uids)) = debt.sessions.last_mut() {
+            if let Some(uid) = uids.pop_first() {
+                debt.len -= 1;
+                return Debt::Session(SessionRef { context: Arc::clone(context), uid });
+            }
+            debt.sessions.pop();
+        }
+        *owed = None;
+        self.donation.store(SETTLED, Ordering::Release);
+        Debt::Settled
+    }
+
+    /// The walk is over: what changed meanwhile is left.
+    pub(crate) fn catch_up(&self) {
+        self.donation.store(CATCHING_UP, Ordering::Release);
+    }
+
+    pub(crate) fn is_catching_up(&self) -> bool {
+        self.donation.load(Ordering::Acquire) == CATCHING_UP
+    }
+
+    /// Whether its last donation has brought everything: changes are queued again, and it counts when it has taken in the end.
+    pub(crate) fn is_settled(&self) -> bool {
+        self.donation.load(Ordering::Acquire) == SETTLED
     }
 
     /// Its incarnation.

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::*;
+use crate::buffer::Slice;
 use crate::id::{MemberId, NodeState, Time};
 use crate::proto::link::Identity;
 use crate::proto::outbound::Gather;
@@ -118,10 +119,15 @@ impl Node {
     }
 
     fn commit(&mut self, id: &[u8]) {
+        self.write(id, b"");
+    }
+
+    fn write(&mut self, id: &[u8], value: &[u8]) {
         let context = self.core.store().context(b"app").unwrap();
         let mut handle = context.begin(id, self.now);
         context.create(&mut handle);
-        let changes = Changes { touch: true, ..Changes::default() };
+        let mut changes = Changes { touch: true, ..Changes::default() };
+        changes.writes.push((b"value".as_slice().into(), Some(Slice::copy_from(value))));
         self.core.commit(&context, &handle, &changes, Send::Queued, self.now, &mut self.fx).unwrap();
     }
 }
@@ -173,4 +179,38 @@ fn members_that_show_different_things_send_each_other_what_differs() {
     let other = Input::Digest { member: OTHER, context: b"app".to_vec(), answer: false, digest: empty };
     node.post(other).wait(1);
     assert_eq!(node.queued(0), [Kind::Digest, Kind::Session]);
+}
+
+#[test]
+fn what_changes_beside_a_donation_waits_for_room_and_is_sent_once() {
+    let mut node = Node::new(1);
+    node.wait(300).hello(NodeState::Joining).open(0, NodeState::Joining).post(Input::StateRequest(OTHER, 1));
+    let peer = node.core.peer(OTHER).unwrap();
+    let low = node.core.settings().low_water;
+    let sessions = 30;
+    for id in 0..sessions {
+        node.write(&[id], &[0; 60_000]);
+    }
+    node.wait(1);
+    assert!(peer.queued() >= low, "the walk has begun, and waits");
+    let full = peer.queued();
+    for round in 0..1000 {
+        node.write(&[0], &[1; 60_000]);
+        node.write(b"new", &[2; 50]);
+        assert_eq!(peer.queued(), full, "after {round} rounds");
+    }
+    assert!(!node.core.is_pressed(), "callers go on beside the walk");
+
+    let mut sent = Vec::new();
+    let mut pressed = 0;
+    while sent.last() != Some(&Kind::StateDone) {
+        sent.extend(node.queued(0));
+        node.wait(1);
+        pressed += u32::from(node.core.is_pressed());
+    }
+    assert!(pressed > 0 && !node.core.is_pressed(), "they wait for what is left, and no longer");
+    // The ready state; the walk; what changed since the request, each once; the end.
+    assert_eq!(sent.len(), 1 + usize::from(sessions) + (usize::from(sessions) + 1) + 1);
+    node.write(&[0], b"");
+    assert_eq!(node.queued(0), [Kind::Session], "after the end changes are queued again");
 }

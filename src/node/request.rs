@@ -164,11 +164,12 @@ impl Request {
         let config = &shell.config;
         let waits = config.mode != Mode::Asynchronous;
         let limit = if waits { config.ack_timeout } else { config.queue_wait };
-        let now = shell.recent();
-        let deadline = now + limit;
-        let waited = !self.changes.silent && shell.wait_for_space(deadline);
+        let deadline = shell.now() + limit;
+        if !self.changes.silent {
+            shell.wait_for_space(deadline);
+        }
         let send = if waits { Send::Acked(config.ack) } else { Send::Queued };
-        let (committed, fx) = self.commit(send, if waited { shell.recent() } else { now })?;
+        let (committed, fx) = self.commit(send, shell.recent())?;
         let outcome = match &committed.op {
             Some(op) => {
                 shell.write_and_wait(fx, op, deadline);

@@ -296,10 +296,10 @@ impl Shell {
         port::wait(self, &[], op, deadline);
     }
 
-    /// Waits while a member's queue is above high water, at most until the deadline; whether it had to.
-    pub(crate) fn wait_for_space(&self, deadline: Time) -> bool {
+    /// Waits while a member's queue is above high water, at most until the deadline.
+    pub(crate) fn wait_for_space(&self, deadline: Time) {
         if !self.core.is_pressed() {
-            return false;
+            return;
         }
         bump(&self.core.counters.back_pressure);
         let waker = port::thread_waker();
@@ -307,11 +307,10 @@ impl Shell {
             self.core.wake_on_space(Waker::clone(&waker));
             let now = self.now();
             if now >= deadline || !self.core.is_pressed() {
-                break;
+                return;
             }
             std::thread::park_timeout(deadline - now);
         }
-        true
     }
 
     /// Waits until the node is ready; the error says what is waited for.

@@ -29,10 +29,13 @@ use crate::id::Time;
 use crate::proto::op::Op;
 use crate::proto::outbound::{Drain, Gather, Outbound};
 use crate::stats::{add, bump};
+use crate::wire::{BY_REFERENCE, FRAME_BYTES_MAX};
 
 /// Bytes and pieces of one `sendmsg`. 256 KiB amortises the call; the kernel's limit of pieces is 1024 (`IOV_MAX`).
 pub(super) const WRITE_BYTES: usize = 256 << 10;
 const WRITE_PARTS: usize = 1000;
+/// Else a frame of many parts would never be gathered.
+const _: () = assert!(FRAME_BYTES_MAX / BY_REFERENCE + 2 <= WRITE_PARTS);
 /// Writes that one holder of the drain makes before the lane's worker goes on: bounds what a caller does for others.
 const WRITES_PER_TURN: usize = 8;
 

@@ -8,7 +8,7 @@ use crate::engine::donor::{Donation, Purpose, Step};
 use crate::engine::peer::Peer;
 use crate::engine::pull::{PULL_INTERVAL, Turn};
 use crate::event::Event;
-use crate::id::{MemberId, Time};
+use crate::id::{MemberId, NodeState, Time};
 use crate::session::{Context, Digest};
 use crate::stats::{add, bump};
 use crate::wire::Control as Message;
@@ -205,7 +205,7 @@ impl<P> Control<P> {
             if swept.more {
                 self.next_sweep = now;
             }
-            if self.core.settings().session_events {
+            if self.core.settings().session_events && self.core.state() != NodeState::Joining {
                 let name = String::from_utf8_lossy(context.name()).into_owned();
                 for id in swept.ended {
                     self.core.tell(Event::SessionEnded(name.clone(), id.to_vec()));
