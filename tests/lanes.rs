@@ -1,6 +1,10 @@
 //! Two nodes of one process: who writes a lane, and who reads its acks.
 
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on should stop")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::disallowed_methods,
+    reason = "a test that cannot go on should stop; it waits in real time"
+)]
 
 use std::net::Ipv4Addr;
 use std::time::{Duration, Instant};
