@@ -314,8 +314,15 @@ fn write(shell: &Shell, lane: &LaneRef<Port>, gather: &mut Gather, fx: &mut Effe
     for _ in 0..WRITES_PER_TURN {
         let socket = lane.get().port.socket();
         let Some(socket) = socket.filter(|s| s.generation.load(Ordering::Acquire) == gather.generation()) else {
-            // The connection changed under the gathered bytes; who opens the next one writes.
-            lane.peer.with_lane(lane.lane, |out| out.yield_drain(gather));
+            // The connection changed under the gathered bytes: who opens the next one writes. Or it is just opening, and
+            // whoever opened it found the drain held: then the worker, which opens, writes after that.
+            let wanted = lane.peer.with_lane(lane.lane, |out| {
+                out.yield_drain(gather);
+                out.wants_drain()
+            });
+            if wanted {
+                shell.flush_later(lane.clone());
+            }
             return;
         };
         let (n, full) = match send(shell, &socket.stream, gather) {
