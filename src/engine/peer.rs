@@ -49,6 +49,7 @@ pub struct Peer<P> {
     /// Times that its queue was given up.
     losses: AtomicU64,
     heard: AtomicU64,
+    answered: AtomicU64,
 }
 
 /// A lane of a peer, as effects name it.
@@ -104,6 +105,7 @@ impl<P> Peer<P> {
             queued: AtomicUsize::new(0),
             losses: AtomicU64::new(0),
             heard: AtomicU64::new(0),
+            answered: AtomicU64::new(0),
         }
     }
 
@@ -190,6 +192,17 @@ impl<P> Peer<P> {
     /// Notes that it was heard; what `Control` takes as life.
     pub fn hear(&self, now: Time) {
         self.heard.store(u64::try_from(now.as_nanos()).unwrap_or(u64::MAX), Ordering::Relaxed);
+    }
+
+    /// Notes that it was heard on a lane, where acks come.
+    pub(crate) fn answer(&self, now: Time) {
+        self.hear(now);
+        self.answered.store(u64::try_from(now.as_nanos()).unwrap_or(u64::MAX), Ordering::Relaxed);
+    }
+
+    /// When it was heard on a lane last; zero before the first time.
+    pub(crate) fn answered(&self) -> Time {
+        Time::from_nanos(self.answered.load(Ordering::Relaxed))
     }
 
     /// When it was heard last, once: what was told already must not speak for a member that fell silent since.
