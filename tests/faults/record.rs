@@ -174,7 +174,7 @@ impl Drop for Fault {
         let mut rows = ROWS.lock().unwrap_or_else(PoisonError::into_inner);
         rows.insert((self.id, self.done), row);
         if std::env::var_os(WRITE_VARIABLE).is_some_and(|value| value == "1") {
-            // A run that cannot write its page fails where the page is compared, not here.
+            // Said and not judged: a drop must not fail a test that held.
             if let Err(why) = std::fs::write(path(), page(&rows)) {
                 complain(self.id, &why.to_string());
             }
