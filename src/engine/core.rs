@@ -1,6 +1,6 @@
 //! What all threads of a node share: the store, the roster, and the rules of commit and merge.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
@@ -27,6 +27,8 @@ use crate::wire::{self, Control as Message, FrameOut, Ping, RefusedCode, Session
 
 /// Inputs of the control loop that may wait; above it pings are dropped (they are repeated anyway).
 const INPUTS_MAX: usize = 1 << 16;
+/// Names kept of members that are gone.
+const NAMES_KEPT: usize = 64;
 /// Ops kept for reuse.
 const OPS_KEPT: usize = 1024;
 
@@ -189,6 +191,8 @@ pub struct Core<P> {
     state: AtomicU8,
     roster: RwLock<Arc<Roster<P>>>,
     peers: RwLock<BTreeMap<MemberId, Arc<Peer<P>>>>,
+    /// Names of members that are gone, the latest first: outcomes still name them.
+    gone: Mutex<VecDeque<(MemberId, String)>>,
     inputs: SegQueue<Input>,
     inputs_len: AtomicUsize,
     events: (channel::Sender<Event>, channel::Receiver<Event>),
@@ -210,6 +214,7 @@ impl<P> Core<P> {
                 peers: Vec::new(),
             })),
             peers: RwLock::new(BTreeMap::new()),
+            gone: Mutex::new(VecDeque::new()),
             inputs: SegQueue::new(),
             inputs_len: AtomicUsize::new(0),
             events: channel::bounded(settings.event_queue.max(1)),
@@ -267,6 +272,12 @@ impl<P> Core<P> {
     }
 
     pub(super) fn remove_peer(&self, member: MemberId) -> Option<Arc<Peer<P>>> {
+        if let Some(peer) = self.peer(member) {
+            let mut gone = self.gone.lock();
+            gone.retain(|(id, _)| *id != member);
+            gone.truncate(NAMES_KEPT - 1);
+            gone.push_front((member, peer.name().to_owned()));
+        }
         self.peers.write().remove(&member)
     }
 
@@ -302,12 +313,13 @@ impl<P> Core<P> {
         self.events.1.recv_timeout(timeout).ok()
     }
 
-    /// Names of members, in view or gone since shortly.
-    pub fn names(&self) -> impl Fn(MemberId) -> String {
-        let peers = self.peers();
-        move |member| {
-            peers.iter().find(|p| p.id() == member).map_or_else(|| member.to_string(), |p| p.name().to_owned())
+    /// The name of a member, in view or gone since shortly; of others the id.
+    pub fn name(&self, member: MemberId) -> String {
+        if let Some(peer) = self.peer(member) {
+            return peer.name().to_owned();
         }
+        let gone = self.gone.lock();
+        gone.iter().find(|(id, _)| *id == member).map_or_else(|| member.to_string(), |(_, name)| name.clone())
     }
 
     /// Counters and gauges.

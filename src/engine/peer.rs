@@ -50,6 +50,7 @@ pub struct Peer<P> {
     /// Times that its queue was given up.
     losses: AtomicU64,
     heard: AtomicU64,
+    answered: AtomicU64,
     /// What a donation still has to bring because it changed meanwhile; `None` while there is none to bring it.
     owed: Mutex<Option<Owed>>,
     /// How far the last donation is.
@@ -139,6 +140,7 @@ impl<P> Peer<P> {
             heard: AtomicU64::new(0),
             owed: Mutex::new(None),
             donation: AtomicU8::new(WALKING),
+            answered: AtomicU64::new(0),
         }
     }
 
@@ -280,6 +282,17 @@ impl<P> Peer<P> {
     /// Notes that it was heard; what `Control` takes as life.
     pub fn hear(&self, now: Time) {
         self.heard.store(u64::try_from(now.as_nanos()).unwrap_or(u64::MAX), Ordering::Relaxed);
+    }
+
+    /// Notes that it was heard on a lane, where acks come.
+    pub(crate) fn answer(&self, now: Time) {
+        self.hear(now);
+        self.answered.store(u64::try_from(now.as_nanos()).unwrap_or(u64::MAX), Ordering::Relaxed);
+    }
+
+    /// When it was heard on a lane last; zero before the first time.
+    pub(crate) fn answered(&self) -> Time {
+        Time::from_nanos(self.answered.load(Ordering::Relaxed))
     }
 
     /// When it was heard last, once: what was told already must not speak for a member that fell silent since.

@@ -26,6 +26,11 @@ fn addr(n: u8) -> std::net::SocketAddr {
 
 impl Node {
     fn new(lanes: usize) -> Self {
+        Self::patient(lanes, Time::from_secs(3600))
+    }
+
+    /// A node with this drop time.
+    fn patient(lanes: usize, drop_time: Time) -> Self {
         let identity =
             Identity { member: MemberId(1), cluster: wire::cluster_tag("t"), name: String::from("one"), addr: addr(1) };
         let core = Arc::new(Core::new(CoreSettings {
@@ -53,7 +58,7 @@ impl Node {
         }));
         let settings = ControlSettings {
             frequency: 100 * MS,
-            drop_time: Time::from_secs(3600),
+            drop_time,
             verify_timeout: 100 * MS,
             state_transfer_timeout: Time::from_secs(60),
             partition_max: Time::from_secs(1800),
@@ -213,4 +218,71 @@ fn what_changes_beside_a_donation_waits_for_room_and_is_sent_once() {
     assert_eq!(sent.len(), 1 + usize::from(sessions) + (usize::from(sessions) + 1) + 1);
     node.write(&[0], b"");
     assert_eq!(node.queued(0), [Kind::Session], "after the end changes are queued again");
+}
+
+/// A ping of the other member.
+fn ping(seq: u64) -> Input {
+    let ping = wire::Ping {
+        versions: wire::PROTOCOL,
+        cluster: wire::cluster_tag("t"),
+        member: OTHER,
+        uptime_ms: 0,
+        seq,
+        state: NodeState::Ready,
+        addr: addr(2),
+        view_hash: 0,
+        name: String::from("two"),
+        route: String::new(),
+    };
+    Input::Ping(ping, addr(2).ip())
+}
+
+#[test]
+fn a_member_that_pings_and_answers_nothing_is_verified() {
+    for answers in [false, true] {
+        let mut node = Node::patient(1, Time::from_secs(1));
+        node.wait(300).hello(NodeState::Ready).open(0, NodeState::Ready).wait(1);
+        node.dials();
+        // In flight from here on.
+        node.commit(b"s");
+        assert!(!node.queued(0).is_empty());
+        let mut is_verified = false;
+        for seq in 1..15 {
+            if answers {
+                node.core.peer(OTHER).unwrap().answer(node.now);
+            }
+            node.post(ping(seq)).wait(100);
+            is_verified |= std::iter::from_fn(|| node.control.poll_action()).any(|a| matches!(a, Action::Probe { .. }));
+        }
+        assert_eq!(is_verified, !answers);
+    }
+}
+
+#[test]
+fn a_node_that_was_late_expires_nothing_until_the_grace_has_passed() {
+    let mut node = Node::patient(1, Time::from_secs(1));
+    node.wait(300);
+    node.commit(b"s");
+    let expired = |node: &Node| node.core.stats().expired;
+    node.wait(2_000_000);
+    assert_eq!(expired(&node), 0, "what is in use elsewhere has not been heard yet");
+    for _ in 0..590 {
+        node.wait(100);
+    }
+    assert_eq!(expired(&node), 0);
+    for _ in 0..20 {
+        node.wait(100);
+    }
+    assert_eq!(expired(&node), 1);
+}
+
+#[test]
+fn a_member_that_is_gone_is_still_called_by_its_name() {
+    let mut node = Node::new(1);
+    node.hello(NodeState::Ready).open(0, NodeState::Ready);
+    assert_eq!(node.core.name(OTHER), "two");
+    node.post(Input::Status(OTHER, NodeState::Leaving));
+    assert!(node.core.peer(OTHER).is_none());
+    assert_eq!(node.core.name(OTHER), "two");
+    assert_eq!(node.core.name(MemberId(3)), MemberId(3).to_string());
 }

@@ -279,11 +279,11 @@ fn outcome(inner: &Inner, committed: &Committed, op: Option<&Arc<Op>>) -> Outcom
         let now = op.outcome();
         outcome.copies += now.copies;
         if !now.missing.is_empty() {
-            let names = inner.shell.core.names();
+            let name = |member| inner.shell.core.name(member);
             outcome.missing = now
                 .missing
                 .iter()
-                .map(|(member, reason)| Missing { member: *member, name: names(*member), reason: *reason })
+                .map(|(member, reason)| Missing { member: *member, name: name(*member), reason: *reason })
                 .collect();
         }
     }
