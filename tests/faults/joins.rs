@@ -163,7 +163,10 @@ fn f33_a_donor_keeps_nothing_for_joiners_that_die() {
     assert!(peaks[4] < peaks[0] + (16 << 10), "memory grows with each: {peaks:?} KiB");
     let mut joiner = cluster.start("joiner");
     fault.check_fill(&mut joiner, &filling("check_fill", count));
-    fault.held(format!("the donor grew by {} KiB after the first; the next joiner was complete", peaks[4].saturating_sub(peaks[0])));
+    fault.held(format!(
+        "the donor grew by {} KiB after the first; the next joiner was complete",
+        peaks[4].saturating_sub(peaks[0])
+    ));
 }
 
 #[test]
