@@ -559,9 +559,11 @@ impl<P> Core<P> {
         }
     }
 
-    /// A donation caught up: who waited for that goes on.
-    pub(super) fn caught_up(&self, fx: &mut Effects<P>) {
-        fx.wakes.extend(self.space.lock().drain(..));
+    /// A donation caught up, or began again: who waited for it goes on, if nothing else is in the way.
+    pub(super) fn release(&self, fx: &mut Effects<P>) {
+        if !self.is_pressed() {
+            fx.wakes.extend(self.space.lock().drain(..));
+        }
     }
 
     /// `n` gathered bytes were taken by the operating system; `full` when it takes no more now.

@@ -130,10 +130,7 @@ impl<P> Donation<P> {
                 return if budget == 0 { Step::More } else { Step::Wait };
             }
             match self.peer.take_owed() {
-                Debt::Settled => {
-                    core.caught_up(fx);
-                    break;
-                }
+                Debt::Settled => break,
                 Debt::Everything => return Step::Again,
                 Debt::Session(owed) => {
                     // What is not held any more is owed to nobody.

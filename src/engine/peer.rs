@@ -57,7 +57,7 @@ pub struct Peer<P> {
     donation: AtomicU8,
 }
 
-/// Sessions that changed while a donation was under way and the queue had no room. However often one changes, it is sent once.
+/// Sessions that changed while a donation was under way. However often one changes, it is sent once.
 #[derive(Debug, Default)]
 struct Owed {
     sessions: Vec<(Arc<Context>, BTreeSet<Uid>)>,
@@ -168,17 +168,19 @@ impl<P> Peer<P> {
     /// Takes what is owed next. Where that is nothing the debt is closed in the same step, so that no change falls between.
     pub(crate) fn take_owed(&self) -> Debt {
         let mut owed = self.owed.lock();
-        let Some(debt) = &mut *owed else { return Debt::Settled };
-        if debt.len == OWED_MAX {
-            *debt = Owed::default();
-            return Debt::Everything;
-        }
-        while let Some((context, uids)) = debt.sessions.last_mut() {
-            if let Some(uid) = uids.pop_first() {
-                debt.len -= 1;
-                return Debt::Session(SessionRef { context: Arc::clone(context), uid });
+        // Another donation to the same member may have paid it.
+        if let Some(debt) = &mut *owed {
+            if debt.len == OWED_MAX {
+                *debt = Owed::default();
+                return Debt::Everything;
             }
-            debt.sessions.pop();
+            while let Some((context, uids)) = debt.sessions.last_mut() {
+                if let Some(uid) = uids.pop_first() {
+                    debt.len -= 1;
+                    return Debt::Session(SessionRef { context: Arc::clone(context), uid });
+                }
+                debt.sessions.pop();
+            }
         }
         *owed = None;
         self.donation.store(SETTLED, Ordering::Release);

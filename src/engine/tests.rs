@@ -220,6 +220,45 @@ fn what_changes_beside_a_donation_waits_for_room_and_is_sent_once() {
     assert_eq!(node.queued(0), [Kind::Session], "after the end changes are queued again");
 }
 
+#[test]
+fn callers_wait_no_longer_than_the_donations_of_a_member_catch_up() {
+    let mut node = Node::new(1);
+    node.wait(300).hello(NodeState::Joining).open(0, NodeState::Joining);
+    // It missed something before it asked: two donations to one member, of which one finds the debt of both paid.
+    node.post(Input::Overflow(OTHER)).post(Input::StateRequest(OTHER, 1));
+    node.write(b"s", b"");
+    let mut sent = Vec::new();
+    for _ in 0..10 {
+        node.wait(1);
+        sent.extend(node.queued(0));
+    }
+    assert_eq!(sent.iter().filter(|kind| **kind == Kind::StateDone).count(), 2);
+    assert!(!node.core.is_pressed());
+}
+
+#[test]
+fn callers_that_wait_for_a_donation_go_on_when_it_begins_again() {
+    let mut node = Node::new(1);
+    node.wait(300).hello(NodeState::Joining).open(0, NodeState::Joining).post(Input::StateRequest(OTHER, 1)).wait(1);
+    for id in 0..30 {
+        node.write(&[id], &[0; 60_000]);
+    }
+    node.queued(0);
+    node.post(Input::StateRequest(OTHER, 2));
+    for id in 0..30 {
+        node.write(&[id], &[1; 60_000]);
+    }
+    while !node.core.is_pressed() {
+        node.queued(0);
+        node.wait(1);
+    }
+    node.core.wake_on_space(std::task::Waker::noop().clone());
+    node.fx.wakes.clear();
+    node.post(Input::StateRequest(OTHER, 3)).wait(1);
+    assert!(!node.core.is_pressed());
+    assert_eq!(node.fx.wakes.len(), 1);
+}
+
 /// A ping of the other member.
 fn ping(seq: u64) -> Input {
     let ping = wire::Ping {

@@ -24,7 +24,7 @@ use smallvec::SmallVec;
 use socket2::SockRef;
 
 use super::{Shell, sys};
-use crate::engine::{Effects, LaneRef, Outlet};
+use crate::engine::{Effects, LaneRef, Outlet, SessionRef};
 use crate::id::Time;
 use crate::proto::op::Op;
 use crate::proto::outbound::{Drain, Gather, Outbound};
@@ -254,20 +254,23 @@ pub(super) fn thread_waker() -> Waker {
 
 /// Writes what a lane has, if nobody else does and the socket takes it.
 pub(super) fn drain(shell: &Shell, lane: &LaneRef<Port>, fx: &mut Effects<Port>) {
-    GATHER.with_borrow_mut(|gather| {
-        let begun = lane.peer.with_lane(lane.lane, |out| begin(out, gather, Outbound::begin_drain));
-        if begun {
-            write(shell, lane, gather, fx);
-        }
-        gather.clear();
-    });
+    write_if(shell, lane, fx, Outbound::begin_drain);
 }
 
 /// The socket can take more.
 pub(super) fn writable(shell: &Shell, lane: &LaneRef<Port>, fx: &mut Effects<Port>) {
+    write_if(shell, lane, fx, Outbound::writable);
+}
+
+/// Writes where `take` takes the drain.
+fn write_if(
+    shell: &Shell,
+    lane: &LaneRef<Port>,
+    fx: &mut Effects<Port>,
+    take: impl FnOnce(&mut Outbound<SessionRef>) -> bool,
+) {
     GATHER.with_borrow_mut(|gather| {
-        let begun = lane.peer.with_lane(lane.lane, |out| begin(out, gather, Outbound::writable));
-        if begun {
+        if lane.peer.with_lane(lane.lane, |out| begin(out, gather, take)) {
             write(shell, lane, gather, fx);
         }
         gather.clear();

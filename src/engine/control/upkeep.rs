@@ -130,6 +130,7 @@ impl<P> Control<P> {
             }
             step != Step::Done
         });
+        self.core.release(fx);
         for peer in ended {
             let more = |d: &Donation<P>| d.peer.id() == peer.id() && !matches!(d.purpose, Purpose::Differs(_));
             if peer.is_repairing() && !self.donations.iter().any(more) {
