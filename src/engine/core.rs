@@ -364,7 +364,7 @@ impl<P> Core<P> {
     pub fn commit(
         &self,
         context: &Arc<Context>,
-        handle: &Handle,
+        handle: &mut Handle,
         changes: &Changes,
         send: Send,
         now: Time,
@@ -717,7 +717,7 @@ impl<P> Core<P> {
         }
         let (Some(event), Some(id)) = (merged.event, &merged.id) else { return };
         let context = String::from_utf8_lossy(context.name()).into_owned();
-        let id = id.to_vec();
+        let id = id.name().to_vec();
         self.tell(match event {
             MergedEvent::Created => Event::SessionCreated(context, id),
             MergedEvent::Changed => Event::SessionChanged(context, id),

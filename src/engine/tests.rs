@@ -133,7 +133,7 @@ impl Node {
         context.create(&mut handle);
         let mut changes = Changes { touch: true, ..Changes::default() };
         changes.writes.push((b"value".as_slice().into(), Some(Slice::copy_from(value))));
-        self.core.commit(&context, &handle, &changes, Send::Queued, self.now, &mut self.fx).unwrap();
+        self.core.commit(&context, &mut handle, &changes, Send::Queued, self.now, &mut self.fx).unwrap();
     }
 }
 

@@ -169,7 +169,8 @@ impl Request {
             shell.wait_for_space(deadline);
         }
         let send = if waits { Send::Acked(config.ack) } else { Send::Queued };
-        let (committed, fx) = self.commit(send, shell.recent())?;
+        let (committed, fx) = self.commit(send)?;
+        let shell = &self.inner.shell;
         let outcome = match &committed.op {
             Some(op) => {
                 shell.write_and_wait(fx, op, deadline);
@@ -192,12 +193,12 @@ impl Request {
     /// Nothing changed. See [`EndError`] for whether to try again.
     pub fn end_with_ticket(mut self, uri: &str) -> Result<Ticket, EndError> {
         self.changes.silent = self.inner.filter.matches(uri);
-        let (committed, fx) = self.commit(Send::Acked(self.inner.shell.config.ack), self.inner.shell.recent())?;
+        let (committed, fx) = self.commit(Send::Acked(self.inner.shell.config.ack))?;
         self.inner.shell.hand_over(fx);
         Ok(Ticket { inner: self.inner, committed })
     }
 
-    fn commit(&self, send: Send, now: Time) -> Result<(Committed, Effects<crate::runtime::Port>), EndError> {
+    fn commit(&mut self, send: Send) -> Result<(Committed, Effects<crate::runtime::Port>), EndError> {
         let shell = &self.inner.shell;
         if shell.is_forked() {
             return Err(EndError::Forked);
@@ -212,7 +213,7 @@ impl Request {
         let mut fx = Effects::default();
         let committed = shell
             .core
-            .commit(&self.context, &self.handle, &self.changes, send, now, &mut fx)
+            .commit(&self.context, &mut self.handle, &self.changes, send, shell.recent(), &mut fx)
             .map_err(EndError::Commit)?;
         Ok((committed, fx))
     }

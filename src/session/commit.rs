@@ -3,6 +3,7 @@
 //! One version for all that a request changed in a session; `base` is the session's `top` before. Every limit is checked before
 //! anything changes. A commit to an expired session makes it visible again: a newer access wins over idleness.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use smallvec::SmallVec;
@@ -118,11 +119,13 @@ impl Context {
     /// Applies a request's changes. `emit` runs under the lock of the session, once per uid that changed, so that two commits
     /// of one session reach each lane in their order; it must not block nor call back into the store.
     ///
+    /// The handle gives up what it read, but for a full write, which is compared with it.
+    ///
     /// # Errors
     /// A limit would be passed; nothing changed then.
     pub fn commit(
         &self,
-        handle: &Handle,
+        handle: &mut Handle,
         changes: &Changes,
         now: Time,
         emit: &mut dyn FnMut(&Emission<'_>),
@@ -131,6 +134,10 @@ impl Context {
         if changes.invalidate {
             return Ok(self.end(handle, now, emit));
         }
+        if !changes.full {
+            handle.forget();
+        }
+        let handle = &*handle;
         let plan = Plan::new(handle, changes, self.limits.value_bytes_max)?;
         if !handle.exists() {
             return Ok(if plan.ops.is_empty() { UNCHANGED } else { ENDED });
@@ -177,7 +184,7 @@ impl Context {
         emit: &mut dyn FnMut(&Emission<'_>),
     ) -> Result<Option<Commit>, CommitError> {
         let [uid] = *handle.uids() else { return Ok(Some(ENDED)) };
-        let id = new_id.unwrap_or_else(|| handle.name());
+        let id = new_id.map_or_else(|| handle.id(), Slice::as_bytes);
         check_id(id)?;
         let expired = self.expired_under(id, uid, now);
         let cell = self.cell(uid);
@@ -191,7 +198,7 @@ impl Context {
         }
 
         let version = self.next_version();
-        let mut record = Box::new(Record::new());
+        let mut record = Record::new();
         let mut effects = Effects::default();
         record.put(key::NAME, id, version, Some(Slice::empty()), &mut effects);
         for op in plan.ops.iter().filter(|op| op.kind != key::NAME && op.value.is_some()) {
@@ -216,7 +223,7 @@ impl Context {
             return Ok(Some(ENDED));
         }
 
-        let record = shard.records.insert(uid, record);
+        let record = Arc::make_mut(shard.records.insert(uid, Arc::new(record)));
         self.settle(Weight::default(), Weight::of(record), reserved);
         cell.schedule(&mut shard.queue, uid, record, record.deadline(self.me, &self.spans));
         let frame = {
@@ -267,6 +274,7 @@ impl Context {
 
         let ops: SmallVec<[&Op<'_>; 4]> = plan.ops.iter().filter(|op| op.applies(record, lead)).collect();
         let reserved = self.reserve(record, &ops, lead)?;
+        let record = Arc::make_mut(record);
         let (before, base, revived) = (Weight::of(record), record.top, record.is_expired());
         if plan.touch || !ops.is_empty() {
             (record.access, record.here) = (now, now);
@@ -405,6 +413,7 @@ fn compare<'a>(ops: &mut SmallVec<[Op<'a>; 4]>, handle: &'a Handle) {
     let base = handle.base();
     let missing: SmallVec<[&'a [u8]; 4]> = base
         .iter()
+        .filter(|attr| attr.value.is_some())
         .map(|attr| attr.name())
         .filter(|name| ops.binary_search_by(|op| op.name.cmp(name)).is_err())
         .collect();

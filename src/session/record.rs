@@ -10,6 +10,8 @@
 //!
 //! A tombstone ([`Grave`]) absorbs a record: it keeps only what killing needs (names, `over`, the time of death).
 
+use std::sync::Arc;
+
 use smallvec::SmallVec;
 
 use super::attr::{Attr, Key};
@@ -58,8 +60,8 @@ pub(crate) struct Record {
 /// What a mutation leaves for its caller: index changes, and memory to free once the lock is gone.
 #[derive(Debug, Default)]
 pub(crate) struct Effects {
-    /// Names (without kind byte) that now lead here, or no longer do.
-    pub(crate) names: SmallVec<[(Slice, bool); 2]>,
+    /// Names (as internal keys) that now lead here, or no longer do.
+    pub(crate) names: SmallVec<[(Key, bool); 2]>,
     /// Values that were replaced.
     pub(crate) trash: SmallVec<[Slice; 4]>,
 }
@@ -248,8 +250,8 @@ impl Record {
     }
 
     /// The first name that leads here.
-    pub(crate) fn id(&self) -> Option<Slice> {
-        self.of_kind(key::NAME).iter().find(|a| a.value.is_some()).map(Attr::shared_name)
+    pub(crate) fn id(&self) -> Option<&Key> {
+        self.of_kind(key::NAME).iter().find(|a| a.value.is_some()).map(|a| &a.key)
     }
 
     pub(crate) fn over(&self) -> &[Uid] {
@@ -373,7 +375,7 @@ impl Record {
         self.payload += attr.payload();
         match kind {
             key::NAME if was != attr.value.is_some() => {
-                effects.names.push((attr.shared_name(), attr.value.is_some()));
+                effects.names.push((attr.key.clone(), attr.value.is_some()));
             }
             key::IDLE => self.own_idle = attr.value.as_ref().map_or(-1, |v| idle_from(v)),
             _ => {}
@@ -385,7 +387,7 @@ impl Record {
 #[derive(Clone, Debug)]
 pub(crate) struct Grave {
     /// Internal keys of every name that the session was seen under, so that a later create under one of them lists the uid.
-    names: SmallVec<[Slice; 1]>,
+    names: SmallVec<[Key; 1]>,
     over: Over,
     /// Time of death; a hop carries its age and does not restart it.
     pub(crate) since: Millis,
@@ -400,15 +402,15 @@ impl Grave {
     pub(crate) fn of(record: &Record, since: Millis) -> Self {
         let names = record.of_kind(key::NAME);
         let (set, removed) = (names.iter().filter(|a| a.value.is_some()), names.iter().filter(|a| a.value.is_none()));
-        let names = set.chain(removed).take(NAMES_MAX).map(|a| a.key.shared()).collect();
+        let names = set.chain(removed).take(NAMES_MAX).map(|a| a.key.clone()).collect();
         Self { names, over: record.over.clone(), since }
     }
 
     /// Adds a name (internal key); true when it is new.
     pub(crate) fn add_name(&mut self, key: &[u8]) -> bool {
-        let new = self.names.len() < NAMES_MAX && !self.names.iter().any(|n| n.as_bytes() == key);
+        let new = self.names.len() < NAMES_MAX && !self.names.iter().any(|n| **n == *key);
         if new {
-            self.names.push(Slice::copy_from(key));
+            self.names.extend(Key::of(key));
         }
         new
     }
@@ -417,7 +419,7 @@ impl Grave {
         self.over.unite(uids)
     }
 
-    pub(crate) fn names(&self) -> &[Slice] {
+    pub(crate) fn names(&self) -> &[Key] {
         &self.names
     }
 
@@ -427,8 +429,8 @@ impl Grave {
 
     /// Bytes that it occupies.
     pub(crate) fn bytes(&self) -> usize {
-        let heap = if self.names.spilled() { self.names.capacity() * size_of::<Slice>() } else { 0 };
-        GRAVE_BYTES + heap + self.names.iter().map(Slice::allocated).sum::<usize>() + self.over.bytes()
+        let heap = if self.names.spilled() { self.names.capacity() * size_of::<Key>() } else { 0 };
+        GRAVE_BYTES + heap + self.names.iter().map(Key::allocated).sum::<usize>() + self.over.bytes()
     }
 }
 
@@ -467,8 +469,8 @@ pub(crate) const OVER_MAX: usize = 16;
 /// Most names that a tombstone keeps.
 const NAMES_MAX: usize = 16;
 
-/// A record beside its attributes: itself, its slot in a table filled to 7/8 at most, its place in the expiry queue.
-const RECORD_BYTES: usize = size_of::<Record>() + 2 * (size_of::<(Uid, Box<Record>)>() + 1) + 16;
+/// A record beside its attributes: itself and its counts, its slot in a table filled to 7/8 at most, its place in the expiry queue.
+const RECORD_BYTES: usize = size_of::<[usize; 2]>() + size_of::<Record>() + 2 * (size_of::<(Uid, Arc<Record>)>() + 1) + 16;
 /// A tombstone beside its names: its slot, and its place in the order of deaths.
 const GRAVE_BYTES: usize = 2 * (size_of::<(Uid, Grave)>() + 1) + 48;
 /// What a key costs beside its name: kind byte, slice header, rounding.

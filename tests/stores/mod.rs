@@ -50,7 +50,7 @@ impl Member {
         let mut frames = Vec::new();
         let commit = self
             .context
-            .commit(handle, changes, now, &mut |e| frames.push(e.frame.clone()))
+            .commit(&mut handle.clone(), changes, now, &mut |e| frames.push(e.frame.clone()))
             .expect("within the limits");
         assert_eq!(commit.status == CommitStatus::Changed, !frames.is_empty());
         (commit, frames)
