@@ -78,7 +78,9 @@ fn bench(c: &mut Criterion) {
             || {
                 let mut handle = context.begin(ids[at()].as_bytes(), NOW);
                 let mut frame = None;
-                context.commit(&mut handle, &changes(&value), NOW, &mut |e| frame = Some(decode(&e.frame))).expect("fits");
+                context
+                    .commit(&mut handle, &changes(&value), NOW, &mut |e| frame = Some(decode(&e.frame)))
+                    .expect("fits");
                 frame.expect("changed")
             },
             |frame| copy.merge(&frame.session().expect("sound"), NOW),

@@ -164,19 +164,20 @@ impl Request {
         let config = &shell.config;
         let waits = config.mode != Mode::Asynchronous;
         let limit = if waits { config.ack_timeout } else { config.queue_wait };
-        let deadline = shell.now() + limit;
-        if !self.changes.silent {
-            shell.wait_for_space(deadline);
+        // Who waits for acks has one deadline for all; who does not needs the clock only where it has to wait.
+        let mut deadline = waits.then(|| shell.now() + limit);
+        if !self.changes.silent && shell.core.is_pressed() {
+            shell.wait_for_space(*deadline.get_or_insert_with(|| shell.now() + limit));
         }
         let send = if waits { Send::Acked(config.ack) } else { Send::Queued };
         let (committed, fx) = self.commit(send)?;
         let shell = &self.inner.shell;
-        let outcome = match &committed.op {
-            Some(op) => {
+        let outcome = match (&committed.op, deadline) {
+            (Some(op), Some(deadline)) => {
                 shell.write_and_wait(fx, op, deadline);
                 outcome(&self.inner, &committed, Some(op))
             }
-            None => {
+            _ => {
                 shell.hand_over(fx);
                 outcome(&self.inner, &committed, None)
             }

@@ -32,7 +32,7 @@ pub(crate) struct Killed {
 
 impl Context {
     /// Kills every uid under the name, live or pending. Returns how many.
-    pub fn invalidate(&self, id: &[u8], now: Time, emit: &mut dyn FnMut(&Emission<'_>)) -> usize {
+    pub fn invalidate(&self, id: &[u8], now: Time, emit: &mut dyn FnMut(Emission<'_>)) -> usize {
         let now = millis(now);
         let mut killed = self.names.kill_pending(id);
         for uid in self.names.uids(id) {
@@ -42,7 +42,7 @@ impl Context {
     }
 
     /// Kills a session that is held and says so. False when it is not held or already dead.
-    pub(crate) fn kill_held(&self, uid: Uid, now: Millis, emit: &mut dyn FnMut(&Emission<'_>)) -> bool {
+    pub(crate) fn kill_held(&self, uid: Uid, now: Millis, emit: &mut dyn FnMut(Emission<'_>)) -> bool {
         let death = Death { since: now, names: &[], over: &[], unknown: false };
         self.kill(uid, &death, now, Some(emit)).new
     }
@@ -53,7 +53,7 @@ impl Context {
         uid: Uid,
         death: &Death<'_>,
         now: Millis,
-        emit: Option<&mut dyn FnMut(&Emission<'_>)>,
+        emit: Option<&mut dyn FnMut(Emission<'_>)>,
     ) -> Killed {
         let mut killed = Killed::default();
         let mut guard = self.cell(uid).lock.write();
@@ -110,7 +110,7 @@ impl Context {
             }
             if let Some(emit) = emit {
                 let frame = self.present_frame(uid, Held::Grave(grave), 0, now);
-                emit(&Emission::new(self, uid, frame, Held::Grave(grave), now));
+                emit(Emission::new(self, uid, frame, Held::Grave(grave), now));
             }
         }
         drop(guard);

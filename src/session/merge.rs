@@ -208,8 +208,9 @@ impl Context {
             if name.len() > NAME_BYTES_MAX || len.is_some_and(|l| l > self.limits.value_bytes_max) {
                 return Err(RefusedCode::TooLarge);
             }
-            if record.get(kind, name).is_none_or(|a| a.version < version) {
-                let one = record.growth_of(kind, name, len.map(|l| (l, l)));
+            let place = record.find(kind, name);
+            if place.is_err() || place.is_ok_and(|at| record.attrs()[at].version < version) {
+                let one = record.growth(place, kind, name, len.map(|l| (l, l)));
                 growth.bytes += one.bytes;
                 growth.payload += one.payload;
             }

@@ -85,6 +85,9 @@ pub(crate) struct Claim {
     pub(crate) fills: bool,
 }
 
+/// Where an attribute is, or belongs; good until one is inserted or dropped.
+pub(crate) type Place = Result<usize, usize>;
+
 /// How much a record would grow.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Growth {
@@ -165,16 +168,11 @@ impl Record {
         self.put_at(found, kind, name, version, value, effects);
     }
 
-    /// How much [`put`](Self::put) would add: exact for the payload, an estimate for the bytes.
-    pub(crate) fn growth(&self, kind: u8, name: &[u8], value: Option<&Slice>) -> Growth {
-        self.growth_of(kind, name, value.map(|v| (v.len(), v.allocated())))
-    }
-
-    /// The same for a value of known length and memory.
-    pub(crate) fn growth_of(&self, kind: u8, name: &[u8], value: Option<(usize, usize)>) -> Growth {
+    /// How much a value of this length and memory would add at its place: exact for the payload, an estimate for the bytes.
+    pub(crate) fn growth(&self, place: Place, kind: u8, name: &[u8], value: Option<(usize, usize)>) -> Growth {
         let (len, allocated) = value.unwrap_or((0, 0));
         let counts = isize::from(kind == key::ATTR);
-        match self.find(kind, name) {
+        match place {
             Ok(at) => {
                 let old = self.attrs[at].value.as_ref();
                 Growth {
@@ -340,20 +338,22 @@ impl Record {
         }
     }
 
-    fn find(&self, kind: u8, name: &[u8]) -> Result<usize, usize> {
+    /// The place of a key.
+    pub(crate) fn find(&self, kind: u8, name: &[u8]) -> Place {
         self.attrs.binary_search_by(|a| a.key[0].cmp(&kind).then_with(|| a.name().cmp(name)))
     }
 
-    fn put_at(
+    /// Sets or removes an attribute at the place of its key.
+    pub(crate) fn put_at(
         &mut self,
-        found: Result<usize, usize>,
+        place: Place,
         kind: u8,
         name: &[u8],
         version: Version,
         value: Option<Slice>,
         effects: &mut Effects,
     ) {
-        let (at, was) = match found {
+        let (at, was) = match place {
             Ok(at) => {
                 let attr = &mut self.attrs[at];
                 self.bytes -= attr.bytes();
@@ -470,7 +470,8 @@ pub(crate) const OVER_MAX: usize = 16;
 const NAMES_MAX: usize = 16;
 
 /// A record beside its attributes: itself and its counts, its slot in a table filled to 7/8 at most, its place in the expiry queue.
-const RECORD_BYTES: usize = size_of::<[usize; 2]>() + size_of::<Record>() + 2 * (size_of::<(Uid, Arc<Record>)>() + 1) + 16;
+const RECORD_BYTES: usize =
+    size_of::<[usize; 2]>() + size_of::<Record>() + 2 * (size_of::<(Uid, Arc<Record>)>() + 1) + 16;
 /// A tombstone beside its names: its slot, and its place in the order of deaths.
 const GRAVE_BYTES: usize = 2 * (size_of::<(Uid, Grave)>() + 1) + 48;
 /// What a key costs beside its name: kind byte, slice header, rounding.

@@ -23,7 +23,7 @@ impl Context {
     }
 
     /// Rescue: a new touch version on a session in use that another member expired; emits its present state.
-    pub fn rescue(&self, uid: Uid, now: Time, emit: &mut dyn FnMut(&Emission<'_>)) {
+    pub fn rescue(&self, uid: Uid, now: Time, emit: &mut dyn FnMut(Emission<'_>)) {
         let now = millis(now);
         let cell = self.cell(uid);
         let mut guard = cell.lock.write();
@@ -39,7 +39,7 @@ impl Context {
         self.settle(before, Weight::of(record), 0);
         cell.schedule(&mut shard.queue, uid, record, record.deadline(self.me, &self.spans));
         let frame = self.present_frame(uid, Held::Record(record), 0, now);
-        emit(&Emission::new(self, uid, frame, Held::Record(record), now));
+        emit(Emission::new(self, uid, frame, Held::Record(record), now));
     }
 
     /// Every member answered and none had it whole: serve again if it was whole once, else drop it. True when it serves.

@@ -45,7 +45,7 @@ impl Context {
         now: Time,
         whole_for: Option<Duration>,
         budget: usize,
-        emit: &mut dyn FnMut(&Emission<'_>),
+        emit: &mut dyn FnMut(Emission<'_>),
     ) -> Swept {
         let mut swept = Swept::default();
         let now = millis(now);
@@ -83,7 +83,7 @@ impl Context {
         whole: bool,
         budget: usize,
         swept: &mut Swept,
-        emit: &mut dyn FnMut(&Emission<'_>),
+        emit: &mut dyn FnMut(Emission<'_>),
     ) -> usize {
         let mut effects = Effects::default();
         let mut forgotten: SmallVec<[Uid; 8]> = SmallVec::new();
@@ -114,7 +114,7 @@ impl Context {
         whole: bool,
         (effects, forgotten): (&mut Effects, &mut SmallVec<[Uid; 8]>),
         swept: &mut Swept,
-        emit: &mut dyn FnMut(&Emission<'_>),
+        emit: &mut dyn FnMut(Emission<'_>),
     ) {
         let Some(record) = shard.records.get_mut(uid).filter(|r| r.queued == tick) else { return };
         let record = Arc::make_mut(record);
@@ -129,7 +129,7 @@ impl Context {
                     swept.ended.extend(record.id().cloned());
                 }
                 let frame = self.delta_frame(uid, record, record.top, &[], &[], now);
-                emit(&Emission::new(self, uid, frame, Held::Record(record), now));
+                emit(Emission::new(self, uid, frame, Held::Record(record), now));
             } else if !record.has_content() {
                 forgotten.push(uid);
                 return;

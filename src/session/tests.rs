@@ -51,7 +51,7 @@ fn set(context: &Arc<Context>, id: &str, name: &str, value: &[u8], now: Time) ->
     let mut handle = context.begin(id.as_bytes(), now);
     context.create(&mut handle);
     let mut frames = Vec::new();
-    context.commit(&mut handle, &write(name, value), now, &mut |e| frames.push(e.frame.clone()))?;
+    context.commit(&mut handle, &write(name, value), now, &mut |e| frames.push(e.frame))?;
     Ok(frames)
 }
 
@@ -103,11 +103,11 @@ fn sums_equal_a_recount_after_random_operations() {
                 let new_id = Some(Slice::copy_from(format!("s{}", rng.usize(..12)).as_bytes()));
                 let mut handle = context.begin(id.as_bytes(), now);
                 let changes = Changes { new_id, max_idle: Some(at(rng.u64(10..90))), ..Changes::default() };
-                context.commit(&mut handle, &changes, now, &mut |e| frames.push(e.frame.clone())).unwrap();
+                context.commit(&mut handle, &changes, now, &mut |e| frames.push(e.frame)).unwrap();
             }
             7 => {
                 let whole = rng.bool().then_some(at(100));
-                context.sweep(now, whole, rng.usize(..20), &mut |e| frames.push(e.frame.clone()));
+                context.sweep(now, whole, rng.usize(..20), &mut |e| frames.push(e.frame));
             }
             8 => {
                 let mut handle = context.begin(id.as_bytes(), now);
@@ -388,13 +388,13 @@ fn threads_that_race_on_one_name_leave_a_store_in_order() {
                         let now = at(n / 100);
                         match rng.usize(..8) {
                             0 => {
-                                context.invalidate(id.as_bytes(), now, &mut |e| frames.push(e.frame.clone()));
+                                context.invalidate(id.as_bytes(), now, &mut |e| frames.push(e.frame));
                             }
                             1 => {
                                 let mut handle = context.begin(id.as_bytes(), now);
                                 let new_id = Some(Slice::copy_from(["s", "t", "u"][rng.usize(..3)].as_bytes()));
                                 let changes = Changes { new_id, ..Changes::default() };
-                                context.commit(&mut handle, &changes, now, &mut |e| frames.push(e.frame.clone())).unwrap();
+                                context.commit(&mut handle, &changes, now, &mut |e| frames.push(e.frame)).unwrap();
                             }
                             2 => _ = context.read(id.as_bytes(), b"x", now),
                             _ => frames.extend(set(context, id, "x", &[1; 40], now).unwrap()),
@@ -484,4 +484,23 @@ fn a_record_that_is_served_again_says_so_with_a_version() {
     let after = b.dump_of(*uid).unwrap();
     assert!(!after.partial);
     assert!(after.top > before.top);
+}
+
+#[test]
+fn only_a_record_that_another_request_reads_is_copied_for_a_write() {
+    let (_store, context) = store(1, limits());
+    set(&context, "s", "x", b"1", at(0)).unwrap();
+    let place = |uid| Arc::as_ptr(context.cell(uid).lock.read().records.get(uid).unwrap());
+    let mut alone = context.begin(b"s", at(1));
+    let uid = alone.uids()[0];
+    let before = place(uid);
+    context.commit(&mut alone, &write("x", b"2"), at(1), &mut |_| {}).unwrap();
+    assert_eq!(place(uid), before);
+
+    let reader = context.begin(b"s", at(2));
+    let mut writer = context.begin(b"s", at(2));
+    context.commit(&mut writer, &write("x", b"3"), at(2), &mut |_| {}).unwrap();
+    assert_ne!(place(uid), before);
+    assert_eq!(reader.get(b"x").unwrap().as_bytes(), b"2");
+    assert_eq!(context.read(b"s", b"x", at(2)).unwrap().1.as_bytes(), b"3");
 }
