@@ -354,8 +354,9 @@ impl<P> Core<P> {
     /// Leaves whom to wake when a queue falls below low water. Check [`Core::is_pressed`] again afterwards.
     pub fn wake_on_space(&self, waker: Waker) {
         let mut space = self.space.lock();
-        // One place for each caller, however often it looks: the list is bounded by the threads that wait.
+        // One place for each that waits, a thread or a connection of the agent, however often it looks.
         if !space.iter().any(|w| w.will_wake(&waker)) {
+            bump(&self.counters.back_pressure);
             space.push(waker);
         }
     }
