@@ -388,11 +388,13 @@ impl<P> Control<P> {
             MembershipAction::Up { member } => self.up(member, now),
             MembershipAction::Suspect { member } => {
                 self.roster_dirty = true;
+                self.note_suspect(member, true);
                 let name = self.core.name(member);
                 self.core.tell(Event::MemberSuspect(member, name));
             }
             MembershipAction::Alive { member } => {
                 self.roster_dirty = true;
+                self.note_suspect(member, false);
                 let name = self.core.name(member);
                 self.core.tell(Event::MemberAlive(member, name));
                 // It answers: its lost lanes need not wait for their back-off.
@@ -408,6 +410,12 @@ impl<P> Control<P> {
             }
             MembershipAction::Left { member } => self.removed(member, now, fx, Event::MemberLeft),
             MembershipAction::Forget { member } => self.drop_peer(member, fx),
+        }
+    }
+
+    fn note_suspect(&self, member: MemberId, suspect: bool) {
+        if let Some(peer) = self.core.peer(member) {
+            peer.set_suspect(suspect);
         }
     }
 

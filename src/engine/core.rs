@@ -430,15 +430,17 @@ impl<P> Core<P> {
                 }
                 continue;
             }
+            let lane = peer.lane_of(emission.uid);
             let op = op.filter(|op| {
-                if counts {
+                let waits = counts && !peer.is_silent(lane);
+                if waits {
                     op.expect(peer.id());
                 } else {
                     op.exclude(peer.id(), not_counted(peer));
                 }
-                counts
+                waits
             });
-            self.push(peer, peer.lane_of(emission.uid), pieces, &content, op, fx);
+            self.push(peer, lane, pieces, &content, op, fx);
             count += 1;
         }
         count
@@ -735,5 +737,9 @@ impl<P> Core<P> {
 
 /// Why a member's acks make no copies now.
 fn not_counted<P>(peer: &Peer<P>) -> MissingReason {
-    if peer.is_repairing() { MissingReason::Repair } else { MissingReason::Joining }
+    match (peer.is_repairing(), peer.state()) {
+        (true, _) => MissingReason::Repair,
+        (false, NodeState::Ready) => MissingReason::Suspect,
+        (false, NodeState::Joining | NodeState::Leaving) => MissingReason::Joining,
+    }
 }

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use parking_lot::{Mutex, MutexGuard};
 
 use crate::id::{MemberId, NodeState, Time, Uid};
-use crate::proto::outbound::Outbound;
+use crate::proto::outbound::{LaneState, Outbound};
 use crate::proto::view::View;
 use crate::session::Context;
 
@@ -44,6 +44,7 @@ pub struct Peer<P> {
     lanes: Box<[Lane<P>]>,
     state: AtomicU8,
     repairing: AtomicBool,
+    suspect: AtomicBool,
     closed: AtomicBool,
     pressed: AtomicBool,
     queued: AtomicUsize,
@@ -133,6 +134,7 @@ impl<P> Peer<P> {
             lanes,
             state: AtomicU8::new(NodeState::Joining as u8),
             repairing: AtomicBool::new(false),
+            suspect: AtomicBool::new(false),
             closed: AtomicBool::new(false),
             pressed: AtomicBool::new(false),
             queued: AtomicUsize::new(0),
@@ -249,6 +251,20 @@ impl<P> Peer<P> {
     /// Marks it; true when it was not marked before.
     pub(crate) fn set_repairing(&self, on: bool) -> bool {
         self.repairing.swap(on, Ordering::AcqRel) != on
+    }
+
+    pub(crate) fn set_suspect(&self, on: bool) {
+        self.suspect.store(on, Ordering::Release);
+    }
+
+    pub(crate) fn is_suspect(&self) -> bool {
+        self.suspect.load(Ordering::Acquire)
+    }
+
+    /// Whether it is being verified and owes an answer on this lane: who waits for that already waits for as long as it takes,
+    /// and no more callers need to. A lane that is closed is another matter: what is queued goes with the next connection.
+    pub(crate) fn is_silent(&self, lane: usize) -> bool {
+        self.is_suspect() && self.lanes[lane].peek(|out| out.state() == LaneState::Open && out.in_flight() > 0)
     }
 
     /// Whether it was removed.

@@ -4,8 +4,9 @@ use std::sync::Arc;
 
 use super::*;
 use crate::buffer::Slice;
-use crate::id::{MemberId, NodeState, Time};
+use crate::id::{AckLevel, MemberId, NodeState, Time};
 use crate::proto::link::Identity;
+use crate::proto::op::MissingReason;
 use crate::proto::outbound::Gather;
 use crate::session::{Changes, Digest, Limits, Settings};
 use crate::wire::{self, Decoder, Kind};
@@ -18,6 +19,8 @@ struct Node {
     control: Control<()>,
     fx: Effects<()>,
     now: Time,
+    /// Frames on the lane that the other member has answered for.
+    acked: u64,
 }
 
 fn addr(n: u8) -> std::net::SocketAddr {
@@ -71,7 +74,7 @@ impl Node {
             seed: 1,
         };
         let control = Control::new(Arc::clone(&core), settings, Box::new(|_, _| ()), Time::ZERO);
-        Self { core, control, fx: Effects::default(), now: Time::ZERO }
+        Self { core, control, fx: Effects::default(), now: Time::ZERO, acked: 0 }
     }
 
     fn post(&mut self, input: Input) -> &mut Self {
@@ -148,13 +151,46 @@ impl Node {
         self.write(id, b"");
     }
 
+    /// A change that a caller waits for.
+    fn ask(&mut self, id: &[u8]) -> Arc<crate::proto::op::Op> {
+        self.end(id, b"", Send::Acked(AckLevel::Applied)).unwrap()
+    }
+
+    /// Writes what is queued to the other member, which answers for all that it was sent.
+    fn settle(&mut self) -> &mut Self {
+        let peer = self.core.peer(OTHER).unwrap();
+        self.flush();
+        peer.with_lane(0, |out| {
+            let settled = self.acked + out.in_flight() as u64;
+            let ack = wire::Ack { received: settled, applied: settled, ..wire::Ack::default() };
+            out.ack(&ack, &mut self.fx.wakes).unwrap();
+            self.acked = settled;
+        });
+        self
+    }
+
+    /// Writes what is queued to the other member.
+    fn flush(&mut self) {
+        let mut gather = Gather::default();
+        self.core.peer(OTHER).unwrap().with_lane(0, |out| {
+            if out.begin_drain() {
+                out.gather(&mut gather, usize::MAX, 1000);
+                let _drain = out.wrote(&gather, gather.len, false, &mut self.fx.wakes);
+            }
+        });
+    }
+
     fn write(&mut self, id: &[u8], value: &[u8]) {
+        self.end(id, value, Send::Queued);
+    }
+
+    fn end(&mut self, id: &[u8], value: &[u8], send: Send) -> Option<Arc<crate::proto::op::Op>> {
         let context = self.core.store().context(b"app").unwrap();
         let mut handle = context.begin(id, self.now);
         context.create(&mut handle);
         let mut changes = Changes { touch: true, ..Changes::default() };
         changes.writes.push((b"value".as_slice().into(), Some(Slice::copy_from(value))));
-        self.core.commit(&context, &handle, &changes, Send::Queued, self.now, &mut self.fx).unwrap();
+        self.core.commit(&context, &handle, &changes, send, self.now, &mut self.fx).unwrap().op
     }
 }
 
@@ -413,4 +449,34 @@ fn a_node_that_did_not_run_for_longer_than_tombstones_live_asks_what_still_lives
     node.wait(25_000);
     assert!(node.queued(0).contains(&Kind::StateRequest));
     assert!(!node.shows(b"before"));
+}
+
+#[test]
+fn one_caller_waits_for_a_suspect_and_the_next_ones_do_not() {
+    let mut node = Node::patient(1, 500 * MS);
+    node.wait(300).hello(NodeState::Ready).open(0, NodeState::Ready).wait(1);
+    let peer = node.core.peer(OTHER).unwrap();
+    peer.with_lane(0, |out| out.open(Vec::new()));
+    while !peer.counts() {
+        node.settle().wait(1);
+    }
+    let is_suspect = |node: &Node| node.core.roster().view.members[0].suspect;
+    while !is_suspect(&node) {
+        node.wait(100);
+    }
+    let first = node.ask(b"first");
+    assert!(!first.is_done(), "it owes nothing: it may answer at once");
+    node.flush();
+    let second = node.ask(b"second");
+    assert!(second.is_done());
+    assert_eq!(second.outcome().missing.as_slice(), [(OTHER, MissingReason::Suspect)]);
+
+    // It answers: what it missed is on the lane, and it counts at once.
+    node.post(ping(1)).settle();
+    assert!(!is_suspect(&node));
+    assert_eq!((first.outcome().copies, second.outcome().copies), (1, 0));
+    let third = node.ask(b"third");
+    assert!(!third.is_done());
+    node.settle();
+    assert_eq!(third.outcome().copies, 1);
 }
