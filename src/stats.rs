@@ -89,6 +89,8 @@ counters! {
     divergences,
     /// Lanes dialled again after a loss.
     reconnects,
+    /// Lanes closed because nothing was answered on them, though their member lives.
+    lanes_cut,
     /// Pings sent.
     pings_sent,
     /// Pings received from members of this cluster.

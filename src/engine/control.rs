@@ -61,6 +61,8 @@ pub enum Action<P> {
         /// How long it may take.
         within: Time,
     },
+    /// Close this lane's connection, as if it had been lost.
+    Cut(LaneRef<P>),
     /// Close everything with this member.
     Close(Arc<Peer<P>>),
 }
@@ -84,6 +86,10 @@ enum Dialling {
 struct LaneControl {
     phase: Dialling,
     backoff: Backoff,
+    /// Since when what is in flight on it waits for an answer.
+    unanswered: Time,
+    /// Its member was verified for that since.
+    verified: bool,
 }
 
 /// The control part of a node. Not shared: the control loop owns it.
@@ -109,8 +115,6 @@ pub struct Control<P> {
     rng: fastrand::Rng,
     /// When this control was called last.
     last_turn: Time,
-    /// Since when what is in flight to a member waits for an answer.
-    unanswered: BTreeMap<MemberId, Time>,
     next_sweep: Time,
     next_pull: Time,
     next_donation: Option<Time>,
@@ -162,7 +166,6 @@ impl<P> Control<P> {
             actions: VecDeque::new(),
             make_port,
             last_turn: now,
-            unanswered: BTreeMap::new(),
             next_sweep: now,
             next_pull: now,
             next_donation: None,
@@ -260,6 +263,7 @@ impl<P> Control<P> {
                 if let Some(control) = self.lanes.get_mut(&(member, lane)) {
                     control.phase = Dialling::Open;
                     control.backoff.reset();
+                    (control.unanswered, control.verified) = (now, false);
                     self.membership.handle_admitted(now, member, &name, state);
                     self.tell_state(member, lane, fx);
                 }
@@ -350,13 +354,33 @@ impl<P> Control<P> {
             if let Some(heard) = peer.take_heard() {
                 self.membership.handle_contact(heard, peer.id());
             }
-            let waits = peer.lanes().iter().any(|lane| lane.peek(|out| out.in_flight() > 0));
-            let since = self.unanswered.entry(peer.id()).or_insert(now);
-            *since = if waits && !late { peer.answered().max(*since) } else { now };
-            if now.saturating_sub(*since) >= self.settings.drop_time {
-                *since = now;
-                self.membership.handle_lost(now, peer.id());
+            for lane in 0..peer.lanes().len() {
+                self.watch(LaneRef { peer: Arc::clone(&peer), lane }, late, now);
             }
+        }
+    }
+
+    /// What is in flight on a lane is to be answered within the drop time: else its member is verified. If that lives, and the
+    /// lane stays silent for as long again, the lane is dead though its socket does not say so, and is dialled again.
+    fn watch(&mut self, lane: LaneRef<P>, late: bool, now: Time) {
+        let member = lane.peer.id();
+        let Some(control) = self.lanes.get_mut(&(member, lane.lane)) else { return };
+        let waits = !late && lane.get().peek(|out| out.in_flight() > 0);
+        let since = if waits { lane.get().answered().max(control.unanswered) } else { now };
+        if since != control.unanswered {
+            (control.unanswered, control.verified) = (since, false);
+        }
+        if now.saturating_sub(since) < self.settings.drop_time {
+            return;
+        }
+        if !control.verified {
+            (control.unanswered, control.verified) = (now, true);
+            self.membership.handle_lost(now, member);
+        } else if matches!(control.phase, Dialling::Open) && !lane.peer.is_suspect() {
+            (control.unanswered, control.verified) = (now, false);
+            log::warn!("lane {} to {} answers nothing: it is dialled again", lane.lane, lane.peer.name());
+            bump(&self.core.counters.lanes_cut);
+            self.actions.push_back(Action::Cut(lane));
         }
     }
 
@@ -381,7 +405,7 @@ impl<P> Control<P> {
                 bump(&self.core.counters.pings_sent);
                 self.actions.push_back(Action::Ping(wire::encode_ping(&ping)));
             }
-            MembershipAction::Dial { member, addr, name } => self.dial(member, addr, name, fx),
+            MembershipAction::Dial { member, addr, name } => self.dial(member, addr, name, now, fx),
             MembershipAction::Verify { member, addr, token } => {
                 self.actions.push_back(Action::Probe { member, addr, token, within: self.settings.verify_timeout });
             }
@@ -419,7 +443,7 @@ impl<P> Control<P> {
         }
     }
 
-    fn dial(&mut self, member: MemberId, addr: SocketAddr, name: String, fx: &mut Effects<P>) {
+    fn dial(&mut self, member: MemberId, addr: SocketAddr, name: String, now: Time, fx: &mut Effects<P>) {
         let peer = match self.core.peer(member) {
             Some(peer) if peer.addr() == addr => peer,
             other => {
@@ -431,7 +455,8 @@ impl<P> Control<P> {
                 let peer = Arc::new(Peer::new(member, name, addr, lanes, |lane| make_port(member, lane)));
                 for lane in 0..lanes.max(1) {
                     let backoff = Backoff::new(REDIAL.0, REDIAL.1);
-                    self.lanes.insert((member, lane), LaneControl { phase: Dialling::Idle, backoff });
+                    let (phase, unanswered) = (Dialling::Idle, now);
+                    self.lanes.insert((member, lane), LaneControl { phase, backoff, unanswered, verified: false });
                 }
                 self.core.add_peer(Arc::clone(&peer));
                 peer
@@ -516,7 +541,6 @@ impl<P> Control<P> {
         if let Some(join) = &mut self.join {
             join.forget(member);
         }
-        self.unanswered.remove(&member);
         self.donations.retain(|d| d.peer.id() != member);
         let gone: Vec<_> = self.lanes.range((member, 0)..=(member, usize::MAX)).map(|(k, _)| *k).collect();
         for key in gone {

@@ -31,6 +31,8 @@ impl PartialEq for SessionRef {
 #[derive(Debug)]
 pub struct Lane<P> {
     out: Mutex<Outbound<SessionRef>>,
+    /// When the member was heard on it last, where acks come.
+    answered: AtomicU64,
     /// The shell's own.
     pub port: P,
 }
@@ -51,7 +53,6 @@ pub struct Peer<P> {
     /// Times that its queue was given up.
     losses: AtomicU64,
     heard: AtomicU64,
-    answered: AtomicU64,
     /// What a donation still has to bring because it changed meanwhile; `None` while there is none to bring it.
     owed: Mutex<Option<Owed>>,
     /// How far the last donation is.
@@ -125,8 +126,8 @@ impl<P> Peer<P> {
         lanes: usize,
         mut port: impl FnMut(usize) -> P,
     ) -> Self {
-        let lanes =
-            (0..lanes.max(1)).map(|lane| Lane { out: Mutex::new(Outbound::new(id)), port: port(lane) }).collect();
+        let lane = |lane| Lane { out: Mutex::new(Outbound::new(id)), answered: AtomicU64::new(0), port: port(lane) };
+        let lanes = (0..lanes.max(1)).map(lane).collect();
         Self {
             id,
             name,
@@ -142,7 +143,6 @@ impl<P> Peer<P> {
             heard: AtomicU64::new(0),
             owed: Mutex::new(None),
             donation: AtomicU8::new(WALKING),
-            answered: AtomicU64::new(0),
         }
     }
 
@@ -299,18 +299,13 @@ impl<P> Peer<P> {
 
     /// Notes that it was heard; what `Control` takes as life.
     pub fn hear(&self, now: Time) {
-        self.heard.store(u64::try_from(now.as_nanos()).unwrap_or(u64::MAX), Ordering::Relaxed);
+        self.heard.store(nanos(now), Ordering::Relaxed);
     }
 
-    /// Notes that it was heard on a lane, where acks come.
-    pub(crate) fn answer(&self, now: Time) {
+    /// Notes that it was heard on a lane.
+    pub(crate) fn answer(&self, lane: usize, now: Time) {
         self.hear(now);
-        self.answered.store(u64::try_from(now.as_nanos()).unwrap_or(u64::MAX), Ordering::Relaxed);
-    }
-
-    /// When it was heard on a lane last; zero before the first time.
-    pub(crate) fn answered(&self) -> Time {
-        Time::from_nanos(self.answered.load(Ordering::Relaxed))
+        self.lanes[lane].answered.store(nanos(now), Ordering::Relaxed);
     }
 
     /// When it was heard last, once: what was told already must not speak for a member that fell silent since.
@@ -342,9 +337,18 @@ impl<P> Peer<P> {
 }
 
 impl<P> Lane<P> {
+    /// When the member was heard on it last; zero before the first time.
+    pub(crate) fn answered(&self) -> Time {
+        Time::from_nanos(self.answered.load(Ordering::Relaxed))
+    }
+
     /// The queue, read only: changes go through [`Peer::with_lane`].
     pub fn peek<R>(&self, f: impl FnOnce(&Outbound<SessionRef>) -> R) -> R {
         let out: MutexGuard<'_, Outbound<SessionRef>> = self.out.lock();
         f(&out)
     }
+}
+
+fn nanos(time: Time) -> u64 {
+    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }

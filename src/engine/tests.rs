@@ -105,7 +105,7 @@ impl Node {
         std::iter::from_fn(|| self.control.poll_action())
             .filter_map(|action| match action {
                 Action::Dial(lane) => Some(lane.lane),
-                Action::Ping(_) | Action::Probe { .. } | Action::Close(_) => None,
+                Action::Ping(_) | Action::Probe { .. } | Action::Cut(_) | Action::Close(_) => None,
             })
             .collect()
     }
@@ -345,7 +345,7 @@ fn a_member_that_pings_and_answers_nothing_is_verified() {
         let mut is_verified = false;
         for seq in 1..15 {
             if answers {
-                node.core.peer(OTHER).unwrap().answer(node.now);
+                node.core.peer(OTHER).unwrap().answer(0, node.now);
             }
             node.post(ping(seq)).wait(100);
             is_verified |= std::iter::from_fn(|| node.control.poll_action()).any(|a| matches!(a, Action::Probe { .. }));
@@ -479,4 +479,38 @@ fn one_caller_waits_for_a_suspect_and_the_next_ones_do_not() {
     assert!(!third.is_done());
     node.settle();
     assert_eq!(third.outcome().copies, 1);
+}
+
+#[test]
+fn a_lane_that_alone_is_silent_is_cut() {
+    for answers in [false, true] {
+        let mut node = Node::patient(2, 500 * MS);
+        node.wait(300).hello(NodeState::Ready).open(0, NodeState::Ready).open(1, NodeState::Ready).wait(1);
+        let peer = node.core.peer(OTHER).unwrap();
+        // In flight on both lanes from here on.
+        for id in 0..20 {
+            node.commit(&[id]);
+        }
+        assert!((0..2).all(|lane| !node.queued(lane).is_empty()));
+        let mut cut = Vec::new();
+        for seq in 1..20 {
+            peer.answer(0, node.now);
+            if answers {
+                peer.answer(1, node.now);
+            }
+            node.post(ping(seq)).wait(100);
+            while let Some(action) = node.control.poll_action() {
+                match action {
+                    Action::Probe { member, token, .. } => {
+                        node.post(Input::Verified { member, token, ok: true });
+                    }
+                    Action::Cut(lane) => cut.push((lane.lane, seq)),
+                    Action::Ping(_) | Action::Dial(_) | Action::Close(_) => {}
+                }
+            }
+        }
+        // Verified after one drop time, cut after another.
+        let expected: &[(usize, u64)] = if answers { &[] } else { &[(1, 10)] };
+        assert_eq!(cut, expected);
+    }
 }

@@ -53,9 +53,54 @@ fn f07_a_member_that_came_back_while_cut_off_replaces_its_half_open_past() {
     fault.detect([&mut a], &old, back);
     a.ask(json!({ "do": "wait_view", "with": again.id(), "settled": true, "within_ms": SOON_MS }));
     fault.check([&mut again]);
+    again.wait_view(2);
     fault.write(&mut again, "S", json!({ "k": "both" }), 2);
     fault.check([&mut a, &mut again]);
     fault.held("the old one is replaced long before its drop time (60 s); the new one has all state");
+}
+
+#[test]
+fn f07_a_lane_that_is_silently_dead_is_dialled_again() {
+    let mut fault = Fault::new("F07", "all packets of one of two lanes lost, while the other works");
+    if !is_able("ss", &["-V"]) {
+        return skip("it needs the ss command").unwrap_or_default();
+    }
+    let Some(lab) = Lab::build_with_loss(2) else { return };
+    let [mut a, mut b] = lab.members(&Cluster::new().with("--lanes=2").with("--ack-timeout=300ms"));
+    for n in 0..8 {
+        fault.write(&mut a, &format!("S{n}"), json!({ "k": "before" }), 2);
+    }
+    // The port that the first lane of a comes from.
+    let filter = format!("dst {} and dport = :{}", address(1), b.port());
+    let lanes = lab.exec(0, &["ss", "-Htn", "state", "established", &filter]);
+    let local = lanes.lines().next().and_then(|line| line.split_whitespace().nth(2)).expect("a lane");
+    let port = local.rsplit(':').next().unwrap();
+    lab.lose(1, &[&format!("tcp sport {port}")]);
+    let since = now();
+    let mut late = 0;
+    while a.stat("lanes_cut") == 0 {
+        assert!(since.elapsed() < crate::common::SOON, "it is never noticed");
+        for n in 0..8 {
+            let ended = a.request(&format!("S{n}"), json!({ "set": { "k": "meanwhile" } }));
+            late += u32::from(ended["copies"] != 2);
+        }
+    }
+    fault.detected(since.elapsed());
+    assert!(late > 0, "the lane was used");
+    assert!(lab.lost(1) > 0, "and what it carried was lost");
+    b.wait_session("S0", json!({ "k": "meanwhile" }));
+    for n in 0..8 {
+        fault.expect(&format!("S{n}"), &json!({ "k": "meanwhile" }));
+    }
+    a.wait_view(2);
+    fault.check([&mut b]);
+    for n in 0..8 {
+        fault.write(&mut a, &format!("S{n}"), json!({ "k": "after" }), 2);
+    }
+    fault.check([&mut a, &mut b]);
+    assert_eq!(a.count_events("member-down", "b"), 0);
+    assert_eq!(a.stat("lanes_cut"), 1);
+    fault.held(format!("{late} writes had no copy in time; the lane was closed and dialled again, nobody removed"));
 }
 
 #[test]
