@@ -13,6 +13,8 @@ pub enum Event {
     MemberUp(MemberId, String, ViewId),
     /// A member was silent for `drop_time`, or its socket closed; it is being verified.
     MemberSuspect(MemberId, String),
+    /// A suspect answers other members and not this node: it stays in view, and the link to it is bad.
+    MemberUnreachable(MemberId, String),
     /// A suspect answered after all.
     MemberAlive(MemberId, String),
     /// A member did not answer and was removed from the view.

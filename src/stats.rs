@@ -89,6 +89,8 @@ counters! {
     divergences,
     /// Lanes dialled again after a loss.
     reconnects,
+    /// Members found to answer others and not this node.
+    links_bad,
     /// Lanes closed because nothing was answered on them, though their member lives.
     lanes_cut,
     /// Pings sent.

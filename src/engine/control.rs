@@ -5,6 +5,7 @@ use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
+mod reach;
 mod rejoin;
 mod upkeep;
 
@@ -13,7 +14,7 @@ use self::upkeep::COMPARE_INTERVAL;
 use super::core::{Core, Effects, Input};
 use super::donor::{Donation, Purpose};
 use super::join::{Join, Known, Verdict};
-use super::peer::{LaneRef, Peer, Roster};
+use super::peer::{LaneRef, Peer, Reach, Roster};
 use crate::event::{Event, ReadyReason};
 use crate::id::{MemberId, NodeState, Time};
 use crate::proto::backoff::Backoff;
@@ -110,6 +111,8 @@ pub struct Control<P> {
     lost: BTreeMap<MemberId, Time>,
     /// Since when every known member is in view and repaired.
     whole_since: Option<Time>,
+    /// Members that this node verifies for others: by its own token who asked, about whom, and the token to answer with.
+    favours: BTreeMap<u64, (MemberId, MemberId, u64)>,
     actions: VecDeque<Action<P>>,
     make_port: MakePort<P>,
     rng: fastrand::Rng,
@@ -163,6 +166,7 @@ impl<P> Control<P> {
             lanes: BTreeMap::new(),
             lost: BTreeMap::new(),
             whole_since: Some(now),
+            favours: BTreeMap::new(),
             actions: VecDeque::new(),
             make_port,
             last_turn: now,
@@ -270,7 +274,13 @@ impl<P> Control<P> {
             }
             Input::LaneLost { member, lane, opened } => self.handle_lane_lost(member, lane, opened, now),
             Input::InletLost(member) => self.membership.handle_lost(now, member),
-            Input::Verified { member, token, ok } => self.membership.handle_verified(now, member, token, ok),
+            Input::Verified { member, token, ok } => {
+                if !self.end_favour(token, ok, now, fx) {
+                    self.membership.handle_verified(now, member, token, ok);
+                }
+            }
+            Input::Reach { from, member, token } => self.do_favour(from, member, token),
+            Input::Reached(member, token) => self.membership.handle_reached(now, member, token),
             Input::StateRequest(member, round) => {
                 // A second request of the same member is of a later round: only that one matters.
                 self.donations.retain(|d| d.peer.id() != member || !matches!(d.purpose, Purpose::Join(_)));
@@ -378,7 +388,7 @@ impl<P> Control<P> {
             self.membership.handle_lost(now, member);
         } else if matches!(control.phase, Dialling::Open) && !lane.peer.is_suspect() {
             (control.unanswered, control.verified) = (now, false);
-            log::warn!("lane {} to {} answers nothing: it is dialled again", lane.lane, lane.peer.name());
+            log::info!("lane {} to {} answers nothing: it is dialled again", lane.lane, lane.peer.name());
             bump(&self.core.counters.lanes_cut);
             self.actions.push_back(Action::Cut(lane));
         }
@@ -406,19 +416,31 @@ impl<P> Control<P> {
                 self.actions.push_back(Action::Ping(wire::encode_ping(&ping)));
             }
             MembershipAction::Dial { member, addr, name } => self.dial(member, addr, name, now, fx),
-            MembershipAction::Verify { member, addr, token } => {
+            MembershipAction::Verify { member, addr, token, again } => {
+                if again {
+                    self.note_reach(member, Reach::Silent);
+                }
                 self.actions.push_back(Action::Probe { member, addr, token, within: self.settings.verify_timeout });
             }
+            MembershipAction::AskOthers { member, token, others } => {
+                for peer in others.into_iter().filter_map(|other| self.core.peer(other)) {
+                    self.core.send_message(&peer, 0, &Message::Reach(member, token), None, fx);
+                }
+            }
+            MembershipAction::Unreachable { member } => self.note_unreachable(member, now),
             MembershipAction::Up { member } => self.up(member, now),
             MembershipAction::Suspect { member } => {
                 self.roster_dirty = true;
-                self.note_suspect(member, true);
+                let then = now.saturating_sub(self.settings.drop_time);
+                let is_silent = self.core.peer(member).is_some_and(|peer| peer.is_unheard_since(then));
+                self.note_reach(member, if is_silent { Reach::Silent } else { Reach::Doubtful });
                 let name = self.core.name(member);
                 self.core.tell(Event::MemberSuspect(member, name));
             }
             MembershipAction::Alive { member } => {
                 self.roster_dirty = true;
-                self.note_suspect(member, false);
+                self.note_reach(member, Reach::Sure);
+                self.judge_whole(now);
                 let name = self.core.name(member);
                 self.core.tell(Event::MemberAlive(member, name));
                 // It answers: its lost lanes need not wait for their back-off.
@@ -434,12 +456,6 @@ impl<P> Control<P> {
             }
             MembershipAction::Left { member } => self.removed(member, now, fx, Event::MemberLeft),
             MembershipAction::Forget { member } => self.drop_peer(member, fx),
-        }
-    }
-
-    fn note_suspect(&self, member: MemberId, suspect: bool) {
-        if let Some(peer) = self.core.peer(member) {
-            peer.set_suspect(suspect);
         }
     }
 

@@ -128,6 +128,17 @@ pub enum Input {
         /// Whether the echo came.
         ok: bool,
     },
+    /// A member cannot reach another, and asks whether this node does.
+    Reach {
+        /// Who asks.
+        from: MemberId,
+        /// Whom it cannot reach.
+        member: MemberId,
+        /// What the answer carries.
+        token: u64,
+    },
+    /// Another member reaches a suspect of this node: its id, and the token of the question.
+    Reached(MemberId, u64),
     /// A joiner asks for everything.
     StateRequest(MemberId, u64),
     /// A donor sent everything on one lane.
@@ -344,7 +355,8 @@ impl<P> Core<P> {
     pub fn is_pressed(&self) -> bool {
         self.roster.read().peers.iter().any(|p| {
             let high = || p.queued() > self.settings.high_water;
-            p.is_catching_up() || ((p.counts() || p.is_settled()) && high())
+            // A link that is bad may stay so: its queue fills, and is given up, while nobody waits.
+            !p.is_unreachable() && (p.is_catching_up() || ((p.counts() || p.is_settled()) && high()))
         })
     }
 
@@ -432,7 +444,7 @@ impl<P> Core<P> {
             }
             let lane = peer.lane_of(emission.uid);
             let op = op.filter(|op| {
-                let waits = counts && !peer.is_silent(lane);
+                let waits = counts && !peer.owes(lane);
                 if waits {
                     op.expect(peer.id());
                 } else {

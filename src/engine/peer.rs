@@ -46,7 +46,7 @@ pub struct Peer<P> {
     lanes: Box<[Lane<P>]>,
     state: AtomicU8,
     repairing: AtomicBool,
-    suspect: AtomicBool,
+    reach: AtomicU8,
     closed: AtomicBool,
     pressed: AtomicBool,
     queued: AtomicUsize,
@@ -57,6 +57,20 @@ pub struct Peer<P> {
     owed: Mutex<Option<Owed>>,
     /// How far the last donation is.
     donation: AtomicU8,
+}
+
+/// Whether a member in view can be reached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum Reach {
+    /// As far as is known.
+    Sure,
+    /// It is being verified.
+    Doubtful,
+    /// And was not heard on any lane for the drop time, or failed an echo.
+    Silent,
+    /// Others reach it, this node does not.
+    None,
 }
 
 /// Sessions that changed while a donation was under way. However often one changes, it is sent once.
@@ -135,7 +149,7 @@ impl<P> Peer<P> {
             lanes,
             state: AtomicU8::new(NodeState::Joining as u8),
             repairing: AtomicBool::new(false),
-            suspect: AtomicBool::new(false),
+            reach: AtomicU8::new(Reach::Sure as u8),
             closed: AtomicBool::new(false),
             pressed: AtomicBool::new(false),
             queued: AtomicUsize::new(0),
@@ -253,18 +267,35 @@ impl<P> Peer<P> {
         self.repairing.swap(on, Ordering::AcqRel) != on
     }
 
-    pub(crate) fn set_suspect(&self, on: bool) {
-        self.suspect.store(on, Ordering::Release);
+    /// Notes how far it is in reach: within one suspicion this only gets worse.
+    pub(crate) fn set_reach(&self, reach: Reach) {
+        if reach == Reach::Sure {
+            self.reach.store(reach as u8, Ordering::Release);
+        } else {
+            self.reach.fetch_max(reach as u8, Ordering::AcqRel);
+        }
     }
 
     pub(crate) fn is_suspect(&self) -> bool {
-        self.suspect.load(Ordering::Acquire)
+        self.reach.load(Ordering::Acquire) != Reach::Sure as u8
     }
 
-    /// Whether it is being verified and owes an answer on this lane: who waits for that already waits for as long as it takes,
-    /// and no more callers need to. A lane that is closed is another matter: what is queued goes with the next connection.
-    pub(crate) fn is_silent(&self, lane: usize) -> bool {
-        self.is_suspect() && self.lanes[lane].peek(|out| out.state() == LaneState::Open && out.in_flight() > 0)
+    /// Whether it answers others and not this node.
+    pub fn is_unreachable(&self) -> bool {
+        self.reach.load(Ordering::Acquire) == Reach::None as u8
+    }
+
+    /// Whether it is silent and owes an answer on this lane: one caller waits for that, and no more need to. A lane that is closed is
+    /// another matter: what is queued goes with the next connection.
+    pub(crate) fn owes(&self, lane: usize) -> bool {
+        let reach = self.reach.load(Ordering::Acquire);
+        let owes = || self.lanes[lane].peek(|out| out.state() == LaneState::Open && out.in_flight() > 0);
+        reach == Reach::None as u8 || reach == Reach::Silent as u8 && owes()
+    }
+
+    /// Whether it was heard on no lane since then.
+    pub(crate) fn is_unheard_since(&self, then: Time) -> bool {
+        self.lanes.iter().all(|lane| lane.answered() <= then)
     }
 
     /// Whether it was removed.

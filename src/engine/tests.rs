@@ -514,3 +514,83 @@ fn a_lane_that_alone_is_silent_is_cut() {
         assert_eq!(cut, expected);
     }
 }
+
+#[test]
+fn a_node_verifies_for_another_and_tells_only_what_it_reached() {
+    for ok in [false, true] {
+        let mut node = Node::new(1);
+        node.wait(300).hello(NodeState::Ready).open(0, NodeState::Ready).wait(1);
+        let hello =
+            Input::Hello { member: MemberId(3), name: String::from("three"), addr: addr(3), state: NodeState::Ready };
+        node.post(hello).wait(1);
+        node.post(Input::LaneOpen {
+            member: MemberId(3),
+            name: String::from("three"),
+            state: NodeState::Ready,
+            lane: 0,
+        });
+        node.dials();
+        node.post(Input::Reach { from: OTHER, member: MemberId(4), token: 6 });
+        node.post(Input::Reach { from: OTHER, member: MemberId(3), token: 7 });
+        let probes: Vec<_> = std::iter::from_fn(|| node.control.poll_action())
+            .filter_map(|action| match action {
+                Action::Probe { member, addr: at, token, .. } => Some((member, at, token)),
+                Action::Ping(_) | Action::Dial(_) | Action::Cut(_) | Action::Close(_) => None,
+            })
+            .collect();
+        let [(MemberId(3), at, token)] = probes[..] else { panic!("{probes:?}") };
+        assert_eq!(at, addr(3));
+        node.queued(0);
+        node.post(Input::Verified { member: MemberId(3), token, ok });
+        assert_eq!(node.queued(0).contains(&Kind::Reached), ok);
+    }
+}
+
+#[test]
+fn nobody_waits_for_a_member_that_is_out_of_reach() {
+    let mut node = Node::patient(1, 500 * MS);
+    node.wait(300);
+    for n in 2..=4 {
+        let (member, name) = (MemberId(n), n.to_string());
+        let at = addr(u8::try_from(n).unwrap());
+        node.post(Input::Hello { member, name: name.clone(), addr: at, state: NodeState::Ready });
+        node.post(Input::LaneOpen { member, name, state: NodeState::Ready, lane: 0 });
+    }
+    for _ in 1..20 {
+        // The other two are heard, and say that they reach it.
+        for member in [3, 4] {
+            node.post(Input::Status(MemberId(member), NodeState::Ready));
+        }
+        node.wait(100);
+        while let Some(action) = node.control.poll_action() {
+            if let Action::Probe { member: OTHER, token, .. } = action {
+                node.post(Input::Reached(OTHER, token));
+            }
+        }
+    }
+    let peer = node.core.peer(OTHER).expect("it stays a member");
+    assert!(peer.is_unreachable());
+    assert_eq!(node.core.stats().links_bad, 1);
+    assert!(peer.owes(0), "whatever is in flight");
+}
+
+#[test]
+fn callers_wait_for_a_suspect_that_was_just_heard_until_an_echo_fails() {
+    let mut node = Node::patient(1, 500 * MS);
+    node.wait(300).hello(NodeState::Ready).open(0, NodeState::Ready).wait(1);
+    let peer = node.core.peer(OTHER).unwrap();
+    peer.with_lane(0, |out| out.open(Vec::new()));
+    while !peer.counts() {
+        node.settle().wait(1);
+    }
+    node.dials();
+    peer.answer(0, node.now);
+    node.ask(b"first");
+    node.flush();
+    // An old connection of it ended.
+    node.post(Input::InletLost(OTHER));
+    assert!(node.core.roster().view.members[0].suspect);
+    assert!(!node.ask(b"second").is_done());
+    node.wait(100);
+    assert!(node.ask(b"third").is_done());
+}

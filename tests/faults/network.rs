@@ -227,6 +227,40 @@ fn f12_what_two_cut_members_write_reaches_each_through_the_third() {
 }
 
 #[test]
+fn f12_of_four_a_bad_link_is_named_and_removes_nobody() {
+    let mut fault = Fault::new("F12", "two of four hosts cut from each other; then one of them off the wire");
+    let Some(lab) = Lab::build_with_loss(4) else { return };
+    let [mut a, mut b, mut c, mut d] = lab.members(&Cluster::new().with("--ack-timeout=500ms"));
+    fault.write(&mut a, "S", json!({ "base": "1" }), 4);
+    lab.lose_from(0, 1);
+    lab.lose_from(1, 0);
+    for (member, other) in [(&mut a, "b"), (&mut b, "a")] {
+        member.ask(json!({ "do": "wait_event", "event": "member-unreachable", "name": other, "within_ms": SOON_MS }));
+    }
+    // Nobody waits for what cannot be reached; it has it from the others.
+    let ended = fault.write(&mut a, "S", json!({ "of": "a" }), 3);
+    assert_eq!(ended["missing"], json!([{ "name": "b", "reason": "suspect" }]), "{ended}");
+    fault.write(&mut b, "T", json!({ "of": "b" }), 3);
+    fault.check([&mut a, &mut b, &mut c, &mut d]);
+    assert_eq!(a.stat("members"), 4);
+    assert_eq!(a.count_events("member-down", "b") + b.count_events("member-down", "a"), 0);
+
+    // What is really gone goes as fast as it would anywhere.
+    lab.link(1, "down");
+    let took = fault.detect([&mut a, &mut c, &mut d], &b.id(), now());
+    assert!(took.as_secs() < 6, "removed after {took:?}");
+    fault.write(&mut a, "S", json!({ "after": "a" }), 3);
+    fault.check([&mut a, &mut c, &mut d]);
+    lab.heal(0);
+    lab.heal(1);
+    lab.link(1, "up");
+    together([&mut a, &mut b, &mut c, &mut d]);
+    fault.write(&mut b, "S", json!({ "again": "b" }), 4);
+    fault.check([&mut a, &mut b, &mut c, &mut d]);
+    fault.held("each end named the link, nobody was removed and nobody waited; what was gone was removed");
+}
+
+#[test]
 fn f13_a_link_that_flaps_settles_when_it_stays() {
     let mut fault = Fault::new("F13", "one host's cable out and in, six times for about one second each");
     let Some(lab) = Lab::build(3) else { return };
