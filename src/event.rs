@@ -13,13 +13,15 @@ pub enum Event {
     MemberUp(MemberId, String, ViewId),
     /// A member was silent for `drop_time`, or its socket closed; it is being verified.
     MemberSuspect(MemberId, String),
+    /// A suspect answers other members and not this node: it stays in view, and the link to it is bad.
+    MemberUnreachable(MemberId, String),
     /// A suspect answered after all.
     MemberAlive(MemberId, String),
     /// A member did not answer and was removed from the view.
     MemberDown(MemberId, String, ViewId),
     /// A member left on purpose.
     MemberLeft(MemberId, String, ViewId),
-    /// This node holds all state and serves.
+    /// This node holds all state and serves; told again after an absence longer than ended sessions are remembered.
     Ready(ReadyReason),
     /// A session was created: context and id. Events of sessions begin when this node is ready; what it has then, its state
     /// transfer brought.

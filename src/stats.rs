@@ -89,6 +89,10 @@ counters! {
     divergences,
     /// Lanes dialled again after a loss.
     reconnects,
+    /// Members found to answer others and not this node.
+    links_bad,
+    /// Lanes closed because nothing was answered on them, though their member lives.
+    lanes_cut,
     /// Pings sent.
     pings_sent,
     /// Pings received from members of this cluster.

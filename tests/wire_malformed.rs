@@ -181,7 +181,7 @@ fn whole_without_its_last_byte_is_never_returned() {
 fn unknown_kinds_versions_and_reserved_bytes_are_errors() {
     for (at, value, error) in [
         (5, 0, FrameError::Kind),
-        (5, 15, FrameError::Kind),
+        (5, 17, FrameError::Kind),
         (6, 1, FrameError::Version),
         (7, 2, FrameError::Version),
         (24, 1, FrameError::Version),
@@ -205,7 +205,7 @@ fn bytes_of_another_protocol_are_no_frame() {
 fn random_bytes_behind_a_good_header_stay_within_bounds() {
     let mut random = fastrand::Rng::with_seed(7);
     for _ in 0..20_000 {
-        let kind = random.u8(1..=14);
+        let kind = random.u8(1..=16);
         let meta: Vec<u8> = (0..random.usize(0..300)).map(|_| random.u8(..)).collect();
         let payload = vec![0; random.usize(0..40)];
         if let Ok(Some(frame)) = decode(&frame(kind, &meta, &payload)) {
@@ -267,6 +267,8 @@ fn read(frame: &Frame) -> Result<(), FrameError> {
         | Kind::Status
         | Kind::Echo
         | Kind::EchoReply
+        | Kind::Reach
+        | Kind::Reached
         | Kind::Message => {
             drop(frame.control()?);
         }

@@ -97,6 +97,7 @@ pub(super) fn described(event: &Event) -> Option<(&'static str, Vec<(&'static st
         Event::Ready(ReadyReason::TimedOut(members)) => ("incomplete", vec![("members_missing", json!(members))]),
         Event::Ready(ReadyReason::Transferred | ReadyReason::First) => return None,
         Event::MemberUp(id, name, view) => ("member-up", viewed(id, name, view)),
+        Event::MemberUnreachable(id, name) => ("member-unreachable", member(id, name)),
         Event::MemberSuspect(id, name) => ("member-suspect", member(id, name)),
         Event::MemberAlive(id, name) => ("member-alive", member(id, name)),
         Event::MemberDown(id, name, view) => ("member-down", viewed(id, name, view)),

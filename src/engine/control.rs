@@ -5,13 +5,16 @@ use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
+mod reach;
+mod rejoin;
 mod upkeep;
 
+use self::rejoin::Away;
 use self::upkeep::COMPARE_INTERVAL;
 use super::core::{Core, Effects, Input};
 use super::donor::{Donation, Purpose};
 use super::join::{Join, Known, Verdict};
-use super::peer::{LaneRef, Peer, Roster};
+use super::peer::{LaneRef, Peer, Reach, Roster};
 use crate::event::{Event, ReadyReason};
 use crate::id::{MemberId, NodeState, Time};
 use crate::proto::backoff::Backoff;
@@ -59,6 +62,8 @@ pub enum Action<P> {
         /// How long it may take.
         within: Time,
     },
+    /// Close this lane's connection, as if it had been lost.
+    Cut(LaneRef<P>),
     /// Close everything with this member.
     Close(Arc<Peer<P>>),
 }
@@ -82,6 +87,10 @@ enum Dialling {
 struct LaneControl {
     phase: Dialling,
     backoff: Backoff,
+    /// Since when what is in flight on it waits for an answer.
+    unanswered: Time,
+    /// Its member was verified for that since.
+    verified: bool,
 }
 
 /// The control part of a node. Not shared: the control loop owns it.
@@ -90,6 +99,10 @@ pub struct Control<P> {
     settings: ControlSettings,
     membership: Membership,
     join: Option<Join>,
+    /// Since this node has nobody in view.
+    alone: Option<Away>,
+    /// What it joins again after; what it held before is in doubt.
+    doubts: Option<Away>,
     donations: Vec<Donation<P>>,
     /// Joiners that asked for everything and have not been given it: a joiner that is lost and returns does not ask again.
     asked: BTreeMap<MemberId, u64>,
@@ -98,13 +111,13 @@ pub struct Control<P> {
     lost: BTreeMap<MemberId, Time>,
     /// Since when every known member is in view and repaired.
     whole_since: Option<Time>,
+    /// Members that this node verifies for others: by its own token who asked, about whom, and the token to answer with.
+    favours: BTreeMap<u64, (MemberId, MemberId, u64)>,
     actions: VecDeque<Action<P>>,
     make_port: MakePort<P>,
     rng: fastrand::Rng,
     /// When this control was called last.
     last_turn: Time,
-    /// Since when what is in flight to a member waits for an answer.
-    unanswered: BTreeMap<MemberId, Time>,
     next_sweep: Time,
     next_pull: Time,
     next_donation: Option<Time>,
@@ -146,15 +159,17 @@ impl<P> Control<P> {
             settings,
             membership,
             join: Some(join),
+            alone: None,
+            doubts: None,
             donations: Vec::new(),
             asked: BTreeMap::new(),
             lanes: BTreeMap::new(),
             lost: BTreeMap::new(),
             whole_since: Some(now),
+            favours: BTreeMap::new(),
             actions: VecDeque::new(),
             make_port,
             last_turn: now,
-            unanswered: BTreeMap::new(),
             next_sweep: now,
             next_pull: now,
             next_donation: None,
@@ -252,13 +267,20 @@ impl<P> Control<P> {
                 if let Some(control) = self.lanes.get_mut(&(member, lane)) {
                     control.phase = Dialling::Open;
                     control.backoff.reset();
+                    (control.unanswered, control.verified) = (now, false);
                     self.membership.handle_admitted(now, member, &name, state);
                     self.tell_state(member, lane, fx);
                 }
             }
             Input::LaneLost { member, lane, opened } => self.handle_lane_lost(member, lane, opened, now),
             Input::InletLost(member) => self.membership.handle_lost(now, member),
-            Input::Verified { member, token, ok } => self.membership.handle_verified(now, member, token, ok),
+            Input::Verified { member, token, ok } => {
+                if !self.end_favour(token, ok, now, fx) {
+                    self.membership.handle_verified(now, member, token, ok);
+                }
+            }
+            Input::Reach { from, member, token } => self.do_favour(from, member, token),
+            Input::Reached(member, token) => self.membership.handle_reached(now, member, token),
             Input::StateRequest(member, round) => {
                 // A second request of the same member is of a later round: only that one matters.
                 self.donations.retain(|d| d.peer.id() != member || !matches!(d.purpose, Purpose::Join(_)));
@@ -268,6 +290,7 @@ impl<P> Control<P> {
                 }
                 if self.asked.len() < self.settings.members_max {
                     self.asked.insert(member, round);
+                    self.note_joiner(member);
                     self.answer_joiner(member, now);
                 }
             }
@@ -283,6 +306,7 @@ impl<P> Control<P> {
                 self.membership.handle_status(now, member, state);
                 self.roster_dirty = true;
                 if state == NodeState::Ready {
+                    self.asked.remove(&member);
                     // It may have opened without having asked this node.
                     self.compare_soon(now);
                 }
@@ -332,6 +356,7 @@ impl<P> Control<P> {
         // A ping is due each period: longer gaps are this node's own, and answers may lie unread in its sockets.
         let late = gap > 2 * self.settings.frequency;
         if gap > self.settings.drop_time {
+            self.note_pause(now.saturating_sub(gap), now);
             // The others may have removed it. What is in use there comes with their repair; until then nothing is idle.
             self.next_sweep = now + self.core.settings().sessions.idle_grace;
         }
@@ -339,13 +364,33 @@ impl<P> Control<P> {
             if let Some(heard) = peer.take_heard() {
                 self.membership.handle_contact(heard, peer.id());
             }
-            let waits = peer.lanes().iter().any(|lane| lane.peek(|out| out.in_flight() > 0));
-            let since = self.unanswered.entry(peer.id()).or_insert(now);
-            *since = if waits && !late { peer.answered().max(*since) } else { now };
-            if now.saturating_sub(*since) >= self.settings.drop_time {
-                *since = now;
-                self.membership.handle_lost(now, peer.id());
+            for lane in 0..peer.lanes().len() {
+                self.watch(LaneRef { peer: Arc::clone(&peer), lane }, late, now);
             }
+        }
+    }
+
+    /// What is in flight on a lane is to be answered within the drop time: else its member is verified. If that lives, and the
+    /// lane stays silent for as long again, the lane is dead though its socket does not say so, and is dialled again.
+    fn watch(&mut self, lane: LaneRef<P>, late: bool, now: Time) {
+        let member = lane.peer.id();
+        let Some(control) = self.lanes.get_mut(&(member, lane.lane)) else { return };
+        let waits = !late && lane.get().peek(|out| out.in_flight() > 0);
+        let since = if waits { lane.get().answered().max(control.unanswered) } else { now };
+        if since != control.unanswered {
+            (control.unanswered, control.verified) = (since, false);
+        }
+        if now.saturating_sub(since) < self.settings.drop_time {
+            return;
+        }
+        if !control.verified {
+            (control.unanswered, control.verified) = (now, true);
+            self.membership.handle_lost(now, member);
+        } else if matches!(control.phase, Dialling::Open) && !lane.peer.is_suspect() {
+            (control.unanswered, control.verified) = (now, false);
+            log::info!("lane {} to {} answers nothing: it is dialled again", lane.lane, lane.peer.name());
+            bump(&self.core.counters.lanes_cut);
+            self.actions.push_back(Action::Cut(lane));
         }
     }
 
@@ -370,18 +415,32 @@ impl<P> Control<P> {
                 bump(&self.core.counters.pings_sent);
                 self.actions.push_back(Action::Ping(wire::encode_ping(&ping)));
             }
-            MembershipAction::Dial { member, addr, name } => self.dial(member, addr, name, fx),
-            MembershipAction::Verify { member, addr, token } => {
+            MembershipAction::Dial { member, addr, name } => self.dial(member, addr, name, now, fx),
+            MembershipAction::Verify { member, addr, token, again } => {
+                if again {
+                    self.note_reach(member, Reach::Silent);
+                }
                 self.actions.push_back(Action::Probe { member, addr, token, within: self.settings.verify_timeout });
             }
+            MembershipAction::AskOthers { member, token, others } => {
+                for peer in others.into_iter().filter_map(|other| self.core.peer(other)) {
+                    self.core.send_message(&peer, 0, &Message::Reach(member, token), None, fx);
+                }
+            }
+            MembershipAction::Unreachable { member } => self.note_unreachable(member, now),
             MembershipAction::Up { member } => self.up(member, now),
             MembershipAction::Suspect { member } => {
                 self.roster_dirty = true;
+                let then = now.saturating_sub(self.settings.drop_time);
+                let is_silent = self.core.peer(member).is_some_and(|peer| peer.is_unheard_since(then));
+                self.note_reach(member, if is_silent { Reach::Silent } else { Reach::Doubtful });
                 let name = self.core.name(member);
                 self.core.tell(Event::MemberSuspect(member, name));
             }
             MembershipAction::Alive { member } => {
                 self.roster_dirty = true;
+                self.note_reach(member, Reach::Sure);
+                self.judge_whole(now);
                 let name = self.core.name(member);
                 self.core.tell(Event::MemberAlive(member, name));
                 // It answers: its lost lanes need not wait for their back-off.
@@ -400,7 +459,7 @@ impl<P> Control<P> {
         }
     }
 
-    fn dial(&mut self, member: MemberId, addr: SocketAddr, name: String, fx: &mut Effects<P>) {
+    fn dial(&mut self, member: MemberId, addr: SocketAddr, name: String, now: Time, fx: &mut Effects<P>) {
         let peer = match self.core.peer(member) {
             Some(peer) if peer.addr() == addr => peer,
             other => {
@@ -412,7 +471,8 @@ impl<P> Control<P> {
                 let peer = Arc::new(Peer::new(member, name, addr, lanes, |lane| make_port(member, lane)));
                 for lane in 0..lanes.max(1) {
                     let backoff = Backoff::new(REDIAL.0, REDIAL.1);
-                    self.lanes.insert((member, lane), LaneControl { phase: Dialling::Idle, backoff });
+                    let (phase, unanswered) = (Dialling::Idle, now);
+                    self.lanes.insert((member, lane), LaneControl { phase, backoff, unanswered, verified: false });
                 }
                 self.core.add_peer(Arc::clone(&peer));
                 peer
@@ -452,11 +512,12 @@ impl<P> Control<P> {
             }
         }
         self.core.tell(Event::MemberUp(member, peer.name().to_owned(), self.membership.view().id));
+        self.note_company(member, now);
         self.answer_joiner(member, now);
         // A member that is ready before this node knew it did not get its state through a join that this node saw:
         // it may lack what is here, and both sides send everything. So it is after a partition, also for one that still
         // joins: what this node answered it before was of before.
-        if was_lost || peer.state() == NodeState::Ready && self.join.is_none() {
+        if was_lost || peer.state() == NodeState::Ready && self.core.state().serves() {
             self.repair(&peer, now);
         }
         self.judge_whole(now);
@@ -465,6 +526,9 @@ impl<P> Control<P> {
     /// Begins to send a joiner everything, if it asked and is live: what is committed between a scan and the admission would
     /// reach it by neither.
     fn answer_joiner(&mut self, member: MemberId, now: Time) {
+        if self.doubts.is_some() {
+            return;
+        }
         let Some(round) = self.asked.get(&member) else { return };
         let roster = self.core.roster();
         let Some(peer) = roster.peers.iter().find(|p| p.id() == member) else { return };
@@ -483,6 +547,7 @@ impl<P> Control<P> {
         self.publish();
         self.roster_dirty = false;
         self.drop_peer(member, fx);
+        self.note_alone(member, now);
         self.compare_soon(now);
         self.core.tell(event(member, name, self.membership.view().id));
         self.judge_whole(now);
@@ -492,7 +557,6 @@ impl<P> Control<P> {
         if let Some(join) = &mut self.join {
             join.forget(member);
         }
-        self.unanswered.remove(&member);
         self.donations.retain(|d| d.peer.id() != member);
         let gone: Vec<_> = self.lanes.range((member, 0)..=(member, usize::MAX)).map(|(k, _)| *k).collect();
         for key in gone {
@@ -515,8 +579,8 @@ impl<P> Control<P> {
         let in_view: BTreeSet<MemberId> = self.membership.view().members.iter().map(|m| m.id).collect();
         self.membership
             .known()
-            .filter(|m| m.state != NodeState::Leaving)
-            .map(|m| Known { id: m.id, ready: m.state == NodeState::Ready, in_view: in_view.contains(&m.id) })
+            .filter(|m| self.concerns_join(m.state))
+            .map(|m| Known { id: m.id, ready: self.may_tell(m.id, m.state), in_view: in_view.contains(&m.id) })
             .collect()
     }
 
@@ -539,6 +603,7 @@ impl<P> Control<P> {
                 if let ReadyReason::TimedOut(missing) = reason {
                     log::warn!("state transfer timed out; opening without the state of {missing} member(s)");
                 }
+                self.settle_doubts(reason, now);
                 self.join = None;
                 self.set_state(NodeState::Ready, now, fx);
                 self.compare_soon(now);
@@ -556,9 +621,11 @@ impl<P> Control<P> {
         }
     }
 
-    /// A handshake tells the state of its moment; a lane that opened around a change is told the present one.
+    /// A handshake tells the state of its moment; a lane that opened around a change is told the present one. Who joins again
+    /// says that it is ready when it is so again.
     fn tell_state(&self, member: MemberId, lane: usize, fx: &mut Effects<P>) {
         if lane == 0
+            && self.doubts.is_none()
             && let Some(peer) = self.core.peer(member)
         {
             self.core.send_message(&peer, 0, &Message::Status(self.core.state()), None, fx);

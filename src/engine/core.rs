@@ -131,6 +131,17 @@ pub enum Input {
         /// Whether the echo came.
         ok: bool,
     },
+    /// A member cannot reach another, and asks whether this node does.
+    Reach {
+        /// Who asks.
+        from: MemberId,
+        /// Whom it cannot reach.
+        member: MemberId,
+        /// What the answer carries.
+        token: u64,
+    },
+    /// Another member reaches a suspect of this node: its id, and the token of the question.
+    Reached(MemberId, u64),
     /// A joiner asks for everything.
     StateRequest(MemberId, u64),
     /// A donor sent everything on one lane.
@@ -347,7 +358,8 @@ impl<P> Core<P> {
     pub fn is_pressed(&self) -> bool {
         self.roster.read().peers.iter().any(|p| {
             let high = || p.queued() > self.settings.high_water;
-            p.is_catching_up() || ((p.counts() || p.is_settled()) && high())
+            // A link that is bad may stay so: its queue fills, and is given up, while nobody waits.
+            !p.is_unreachable() && (p.is_catching_up() || ((p.counts() || p.is_settled()) && high()))
         })
     }
 
@@ -432,18 +444,20 @@ impl<P> Core<P> {
                 }
                 continue;
             }
+            let lane = peer.lane_of(emission.uid);
             let op = op.filter(|op| {
-                if counts {
+                let waits = counts && !peer.owes(lane);
+                if waits {
                     op.expect(peer.id());
                 } else {
                     op.exclude(peer.id(), not_counted(peer));
                 }
-                counts
+                waits
             });
             // The last takes the frame itself.
             let pieces = if at + 1 == roster.peers.len() { std::mem::take(pieces) } else { pieces.clone() };
             let content = Content::Session(SessionRef { context: Arc::clone(context), uid: emission.uid });
-            self.push(peer, peer.lane_of(emission.uid), pieces, content, op, fx);
+            self.push(peer, lane, pieces, content, op, fx);
             count += 1;
         }
         count
@@ -740,5 +754,9 @@ impl<P> Core<P> {
 
 /// Why a member's acks make no copies now.
 fn not_counted<P>(peer: &Peer<P>) -> MissingReason {
-    if peer.is_repairing() { MissingReason::Repair } else { MissingReason::Joining }
+    match (peer.is_repairing(), peer.state()) {
+        (true, _) => MissingReason::Repair,
+        (false, NodeState::Ready) => MissingReason::Suspect,
+        (false, NodeState::Joining | NodeState::Leaving) => MissingReason::Joining,
+    }
 }

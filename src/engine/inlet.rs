@@ -140,6 +140,8 @@ impl<P> Inlet<P> {
                 let digest = Digest::new(*sums);
                 core.post(Input::Digest { member: self.member, context, answer, digest });
             }
+            Message::Reach(member, token) => core.post(Input::Reach { from: self.member, member, token }),
+            Message::Reached(member, token) => core.post(Input::Reached(member, token)),
             Message::Message(..) => {}
             Message::Echo(_) | Message::EchoReply(_) => return Err(LinkError::Unexpected(frame.kind)),
         }

@@ -102,7 +102,7 @@ impl Join {
         }
     }
 
-    fn answered(&self, member: MemberId) -> bool {
+    pub(super) fn answered(&self, member: MemberId) -> bool {
         self.asked.get(&member).is_some_and(|a| a.done)
     }
 

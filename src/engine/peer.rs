@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use parking_lot::{Mutex, MutexGuard};
 
 use crate::id::{MemberId, NodeState, Time, Uid};
-use crate::proto::outbound::Outbound;
+use crate::proto::outbound::{LaneState, Outbound};
 use crate::proto::view::View;
 use crate::session::Context;
 
@@ -31,6 +31,8 @@ impl PartialEq for SessionRef {
 #[derive(Debug)]
 pub struct Lane<P> {
     out: Mutex<Outbound<SessionRef>>,
+    /// When the member was heard on it last, where acks come.
+    answered: AtomicU64,
     /// The shell's own.
     pub port: P,
 }
@@ -44,17 +46,31 @@ pub struct Peer<P> {
     lanes: Box<[Lane<P>]>,
     state: AtomicU8,
     repairing: AtomicBool,
+    reach: AtomicU8,
     closed: AtomicBool,
     pressed: AtomicBool,
     queued: AtomicUsize,
     /// Times that its queue was given up.
     losses: AtomicU64,
     heard: AtomicU64,
-    answered: AtomicU64,
     /// What a donation still has to bring because it changed meanwhile; `None` while there is none to bring it.
     owed: Mutex<Option<Owed>>,
     /// How far the last donation is.
     donation: AtomicU8,
+}
+
+/// Whether a member in view can be reached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum Reach {
+    /// As far as is known.
+    Sure,
+    /// It is being verified.
+    Doubtful,
+    /// And was not heard on any lane for the drop time, or failed an echo.
+    Silent,
+    /// Others reach it, this node does not.
+    None,
 }
 
 /// Sessions that changed while a donation was under way. However often one changes, it is sent once.
@@ -124,8 +140,8 @@ impl<P> Peer<P> {
         lanes: usize,
         mut port: impl FnMut(usize) -> P,
     ) -> Self {
-        let lanes =
-            (0..lanes.max(1)).map(|lane| Lane { out: Mutex::new(Outbound::new(id)), port: port(lane) }).collect();
+        let lane = |lane| Lane { out: Mutex::new(Outbound::new(id)), answered: AtomicU64::new(0), port: port(lane) };
+        let lanes = (0..lanes.max(1)).map(lane).collect();
         Self {
             id,
             name,
@@ -133,6 +149,7 @@ impl<P> Peer<P> {
             lanes,
             state: AtomicU8::new(NodeState::Joining as u8),
             repairing: AtomicBool::new(false),
+            reach: AtomicU8::new(Reach::Sure as u8),
             closed: AtomicBool::new(false),
             pressed: AtomicBool::new(false),
             queued: AtomicUsize::new(0),
@@ -140,7 +157,6 @@ impl<P> Peer<P> {
             heard: AtomicU64::new(0),
             owed: Mutex::new(None),
             donation: AtomicU8::new(WALKING),
-            answered: AtomicU64::new(0),
         }
     }
 
@@ -251,6 +267,37 @@ impl<P> Peer<P> {
         self.repairing.swap(on, Ordering::AcqRel) != on
     }
 
+    /// Notes how far it is in reach: within one suspicion this only gets worse.
+    pub(crate) fn set_reach(&self, reach: Reach) {
+        if reach == Reach::Sure {
+            self.reach.store(reach as u8, Ordering::Release);
+        } else {
+            self.reach.fetch_max(reach as u8, Ordering::AcqRel);
+        }
+    }
+
+    pub(crate) fn is_suspect(&self) -> bool {
+        self.reach.load(Ordering::Acquire) != Reach::Sure as u8
+    }
+
+    /// Whether it answers others and not this node.
+    pub fn is_unreachable(&self) -> bool {
+        self.reach.load(Ordering::Acquire) == Reach::None as u8
+    }
+
+    /// Whether it is silent and owes an answer on this lane: one caller waits for that, and no more need to. A lane that is closed is
+    /// another matter: what is queued goes with the next connection.
+    pub(crate) fn owes(&self, lane: usize) -> bool {
+        let reach = self.reach.load(Ordering::Acquire);
+        let owes = || self.lanes[lane].peek(|out| out.state() == LaneState::Open && out.in_flight() > 0);
+        reach == Reach::None as u8 || reach == Reach::Silent as u8 && owes()
+    }
+
+    /// Whether it was heard on no lane since then.
+    pub(crate) fn is_unheard_since(&self, then: Time) -> bool {
+        self.lanes.iter().all(|lane| lane.answered() <= then)
+    }
+
     /// Whether it was removed.
     pub fn is_closed(&self) -> bool {
         self.closed.load(Ordering::Acquire)
@@ -283,18 +330,13 @@ impl<P> Peer<P> {
 
     /// Notes that it was heard; what `Control` takes as life.
     pub fn hear(&self, now: Time) {
-        self.heard.store(u64::try_from(now.as_nanos()).unwrap_or(u64::MAX), Ordering::Relaxed);
+        self.heard.store(nanos(now), Ordering::Relaxed);
     }
 
-    /// Notes that it was heard on a lane, where acks come.
-    pub(crate) fn answer(&self, now: Time) {
+    /// Notes that it was heard on a lane.
+    pub(crate) fn answer(&self, lane: usize, now: Time) {
         self.hear(now);
-        self.answered.store(u64::try_from(now.as_nanos()).unwrap_or(u64::MAX), Ordering::Relaxed);
-    }
-
-    /// When it was heard on a lane last; zero before the first time.
-    pub(crate) fn answered(&self) -> Time {
-        Time::from_nanos(self.answered.load(Ordering::Relaxed))
+        self.lanes[lane].answered.store(nanos(now), Ordering::Relaxed);
     }
 
     /// When it was heard last, once: what was told already must not speak for a member that fell silent since.
@@ -326,9 +368,18 @@ impl<P> Peer<P> {
 }
 
 impl<P> Lane<P> {
+    /// When the member was heard on it last; zero before the first time.
+    pub(crate) fn answered(&self) -> Time {
+        Time::from_nanos(self.answered.load(Ordering::Relaxed))
+    }
+
     /// The queue, read only: changes go through [`Peer::with_lane`].
     pub fn peek<R>(&self, f: impl FnOnce(&Outbound<SessionRef>) -> R) -> R {
         let out: MutexGuard<'_, Outbound<SessionRef>> = self.out.lock();
         f(&out)
     }
+}
+
+fn nanos(time: Time) -> u64 {
+    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }

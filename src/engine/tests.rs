@@ -4,8 +4,9 @@ use std::sync::Arc;
 
 use super::*;
 use crate::buffer::Slice;
-use crate::id::{MemberId, NodeState, Time};
+use crate::id::{AckLevel, MemberId, NodeState, Time};
 use crate::proto::link::Identity;
+use crate::proto::op::MissingReason;
 use crate::proto::outbound::Gather;
 use crate::session::{Changes, Digest, Limits, Settings};
 use crate::wire::{self, Decoder, Kind};
@@ -18,6 +19,8 @@ struct Node {
     control: Control<()>,
     fx: Effects<()>,
     now: Time,
+    /// Frames on the lane that the other member has answered for.
+    acked: u64,
 }
 
 fn addr(n: u8) -> std::net::SocketAddr {
@@ -31,6 +34,11 @@ impl Node {
 
     /// A node with this drop time.
     fn patient(lanes: usize, drop_time: Time) -> Self {
+        Self::forgetful(lanes, drop_time, Time::from_secs(3600))
+    }
+
+    /// A node that remembers ended sessions for so long.
+    fn forgetful(lanes: usize, drop_time: Time, horizon: Time) -> Self {
         let identity =
             Identity { member: MemberId(1), cluster: wire::cluster_tag("t"), name: String::from("one"), addr: addr(1) };
         let core = Arc::new(Core::new(CoreSettings {
@@ -47,7 +55,7 @@ impl Node {
                 max_idle: Time::from_secs(1800),
                 idle_grace: Time::from_secs(60),
                 touch_interval: Time::from_secs(5),
-                horizon: Time::from_secs(3600),
+                horizon,
             },
             high_water: 1 << 20,
             low_water: 1 << 19,
@@ -66,7 +74,7 @@ impl Node {
             seed: 1,
         };
         let control = Control::new(Arc::clone(&core), settings, Box::new(|_, _| ()), Time::ZERO);
-        Self { core, control, fx: Effects::default(), now: Time::ZERO }
+        Self { core, control, fx: Effects::default(), now: Time::ZERO, acked: 0 }
     }
 
     fn post(&mut self, input: Input) -> &mut Self {
@@ -97,7 +105,7 @@ impl Node {
         std::iter::from_fn(|| self.control.poll_action())
             .filter_map(|action| match action {
                 Action::Dial(lane) => Some(lane.lane),
-                Action::Ping(_) | Action::Probe { .. } | Action::Close(_) => None,
+                Action::Ping(_) | Action::Probe { .. } | Action::Cut(_) | Action::Close(_) => None,
             })
             .collect()
     }
@@ -123,17 +131,66 @@ impl Node {
         std::iter::from_fn(|| decoder.next().unwrap()).map(|frame| frame.kind).collect()
     }
 
+    /// The other member falls silent and is removed.
+    fn lose(&mut self) {
+        while self.core.peer(OTHER).is_some() {
+            self.wait(100);
+            while let Some(action) = self.control.poll_action() {
+                if let Action::Probe { member, token, .. } = action {
+                    self.post(Input::Verified { member, token, ok: false });
+                }
+            }
+        }
+    }
+
+    fn shows(&self, id: &[u8]) -> bool {
+        self.core.store().context(b"app").unwrap().begin(id, self.now).exists()
+    }
+
     fn commit(&mut self, id: &[u8]) {
         self.write(id, b"");
     }
 
+    /// A change that a caller waits for.
+    fn ask(&mut self, id: &[u8]) -> Arc<crate::proto::op::Op> {
+        self.end(id, b"", Send::Acked(AckLevel::Applied)).unwrap()
+    }
+
+    /// Writes what is queued to the other member, which answers for all that it was sent.
+    fn settle(&mut self) -> &mut Self {
+        let peer = self.core.peer(OTHER).unwrap();
+        self.flush();
+        peer.with_lane(0, |out| {
+            let settled = self.acked + out.in_flight() as u64;
+            let ack = wire::Ack { received: settled, applied: settled, ..wire::Ack::default() };
+            out.ack(&ack, &mut self.fx.wakes).unwrap();
+            self.acked = settled;
+        });
+        self
+    }
+
+    /// Writes what is queued to the other member.
+    fn flush(&mut self) {
+        let mut gather = Gather::default();
+        self.core.peer(OTHER).unwrap().with_lane(0, |out| {
+            if out.begin_drain() {
+                out.gather(&mut gather, usize::MAX, 1000);
+                let _drain = out.wrote(&gather, gather.len, false, &mut self.fx.wakes);
+            }
+        });
+    }
+
     fn write(&mut self, id: &[u8], value: &[u8]) {
+        self.end(id, value, Send::Queued);
+    }
+
+    fn end(&mut self, id: &[u8], value: &[u8], send: Send) -> Option<Arc<crate::proto::op::Op>> {
         let context = self.core.store().context(b"app").unwrap();
         let mut handle = context.begin(id, self.now);
         context.create(&mut handle);
         let mut changes = Changes { touch: true, ..Changes::default() };
         changes.writes.push((b"value".as_slice().into(), Some(Slice::copy_from(value))));
-        self.core.commit(&context, &mut handle, &changes, Send::Queued, self.now, &mut self.fx).unwrap();
+        self.core.commit(&context, &mut handle, &changes, send, self.now, &mut self.fx).unwrap().op
     }
 }
 
@@ -288,7 +345,7 @@ fn a_member_that_pings_and_answers_nothing_is_verified() {
         let mut is_verified = false;
         for seq in 1..15 {
             if answers {
-                node.core.peer(OTHER).unwrap().answer(node.now);
+                node.core.peer(OTHER).unwrap().answer(0, node.now);
             }
             node.post(ping(seq)).wait(100);
             is_verified |= std::iter::from_fn(|| node.control.poll_action()).any(|a| matches!(a, Action::Probe { .. }));
@@ -324,4 +381,216 @@ fn a_member_that_is_gone_is_still_called_by_its_name() {
     assert!(node.core.peer(OTHER).is_none());
     assert_eq!(node.core.name(OTHER), "two");
     assert_eq!(node.core.name(MemberId(3)), MemberId(3).to_string());
+}
+
+/// Ready with the other member, which it loses after a session was made, and finds again after so many ms.
+fn parted(ms: u32) -> Node {
+    let mut node = Node::forgetful(1, 500 * MS, Time::from_secs(20));
+    node.wait(300).hello(NodeState::Ready).open(0, NodeState::Ready);
+    node.commit(b"before");
+    node.lose();
+    node.commit(b"meanwhile");
+    for _ in 0..ms / 100 {
+        node.wait(100);
+    }
+    node.hello(NodeState::Ready).open(0, NodeState::Ready).wait(1);
+    node
+}
+
+#[test]
+fn a_node_that_was_away_for_longer_than_tombstones_live_asks_what_still_lives() {
+    let mut node = parted(15_000);
+    assert!(!node.queued(0).contains(&Kind::StateRequest), "tombstones tell who was away for less");
+    assert!(node.shows(b"before") && node.shows(b"meanwhile"));
+
+    let mut node = parted(25_000);
+    assert!(node.queued(0).contains(&Kind::StateRequest));
+    assert_eq!([b"before".as_slice(), b"meanwhile"].map(|id| node.shows(id)), [false, true]);
+    node.post(Input::StateDone { member: OTHER, round: 1, lane: 0, lanes: 1 });
+    assert_eq!([b"before".as_slice(), b"meanwhile"].map(|id| node.shows(id)), [false, true]);
+    assert_eq!(node.core.stats().sessions, 1, "what the other did not send is gone");
+}
+
+#[test]
+fn of_two_that_were_both_alone_the_lower_keeps_what_it_has_and_tells_the_other() {
+    let mut node = parted(25_000);
+    let repair = node.queued(0);
+    assert!(repair.contains(&Kind::StateDone));
+    node.post(Input::StateRequest(OTHER, 1)).wait(1);
+    assert!(!node.queued(0).contains(&Kind::StateDone), "who doubts answers nobody");
+    assert!(!node.shows(b"before"));
+    for _ in 0..3 {
+        node.wait(100);
+    }
+    assert!(node.shows(b"before"), "it is the lower one");
+    assert!(node.queued(0).contains(&Kind::StateDone));
+}
+
+#[test]
+fn a_node_whose_others_go_before_they_tell_anything_keeps_what_it_has_and_stays_away() {
+    let mut node = parted(25_000);
+    node.lose();
+    for _ in 0..3 {
+        node.wait(100);
+    }
+    assert!(node.shows(b"before"));
+    for _ in 0..50 {
+        node.wait(100);
+    }
+    node.hello(NodeState::Ready).open(0, NodeState::Ready).wait(1);
+    assert!(!node.shows(b"before"));
+}
+
+#[test]
+fn a_node_that_did_not_run_for_longer_than_tombstones_live_asks_what_still_lives() {
+    let mut node = Node::forgetful(1, 500 * MS, Time::from_secs(20));
+    node.wait(300).hello(NodeState::Ready).open(0, NodeState::Ready).wait(1);
+    node.commit(b"before");
+    node.wait(25_000);
+    assert!(node.queued(0).contains(&Kind::StateRequest));
+    assert!(!node.shows(b"before"));
+}
+
+#[test]
+fn one_caller_waits_for_a_suspect_and_the_next_ones_do_not() {
+    let mut node = Node::patient(1, 500 * MS);
+    node.wait(300).hello(NodeState::Ready).open(0, NodeState::Ready).wait(1);
+    let peer = node.core.peer(OTHER).unwrap();
+    peer.with_lane(0, |out| out.open(Vec::new()));
+    while !peer.counts() {
+        node.settle().wait(1);
+    }
+    let is_suspect = |node: &Node| node.core.roster().view.members[0].suspect;
+    while !is_suspect(&node) {
+        node.wait(100);
+    }
+    let first = node.ask(b"first");
+    assert!(!first.is_done(), "it owes nothing: it may answer at once");
+    node.flush();
+    let second = node.ask(b"second");
+    assert!(second.is_done());
+    assert_eq!(second.outcome().missing.as_slice(), [(OTHER, MissingReason::Suspect)]);
+
+    // It answers: what it missed is on the lane, and it counts at once.
+    node.post(ping(1)).settle();
+    assert!(!is_suspect(&node));
+    assert_eq!((first.outcome().copies, second.outcome().copies), (1, 0));
+    let third = node.ask(b"third");
+    assert!(!third.is_done());
+    node.settle();
+    assert_eq!(third.outcome().copies, 1);
+}
+
+#[test]
+fn a_lane_that_alone_is_silent_is_cut() {
+    for answers in [false, true] {
+        let mut node = Node::patient(2, 500 * MS);
+        node.wait(300).hello(NodeState::Ready).open(0, NodeState::Ready).open(1, NodeState::Ready).wait(1);
+        let peer = node.core.peer(OTHER).unwrap();
+        // In flight on both lanes from here on.
+        for id in 0..20 {
+            node.commit(&[id]);
+        }
+        assert!((0..2).all(|lane| !node.queued(lane).is_empty()));
+        let mut cut = Vec::new();
+        for seq in 1..20 {
+            peer.answer(0, node.now);
+            if answers {
+                peer.answer(1, node.now);
+            }
+            node.post(ping(seq)).wait(100);
+            while let Some(action) = node.control.poll_action() {
+                match action {
+                    Action::Probe { member, token, .. } => {
+                        node.post(Input::Verified { member, token, ok: true });
+                    }
+                    Action::Cut(lane) => cut.push((lane.lane, seq)),
+                    Action::Ping(_) | Action::Dial(_) | Action::Close(_) => {}
+                }
+            }
+        }
+        // Verified after one drop time, cut after another.
+        let expected: &[(usize, u64)] = if answers { &[] } else { &[(1, 10)] };
+        assert_eq!(cut, expected);
+    }
+}
+
+#[test]
+fn a_node_verifies_for_another_and_tells_only_what_it_reached() {
+    for ok in [false, true] {
+        let mut node = Node::new(1);
+        node.wait(300).hello(NodeState::Ready).open(0, NodeState::Ready).wait(1);
+        let hello =
+            Input::Hello { member: MemberId(3), name: String::from("three"), addr: addr(3), state: NodeState::Ready };
+        node.post(hello).wait(1);
+        node.post(Input::LaneOpen {
+            member: MemberId(3),
+            name: String::from("three"),
+            state: NodeState::Ready,
+            lane: 0,
+        });
+        node.dials();
+        node.post(Input::Reach { from: OTHER, member: MemberId(4), token: 6 });
+        node.post(Input::Reach { from: OTHER, member: MemberId(3), token: 7 });
+        let probes: Vec<_> = std::iter::from_fn(|| node.control.poll_action())
+            .filter_map(|action| match action {
+                Action::Probe { member, addr: at, token, .. } => Some((member, at, token)),
+                Action::Ping(_) | Action::Dial(_) | Action::Cut(_) | Action::Close(_) => None,
+            })
+            .collect();
+        let [(MemberId(3), at, token)] = probes[..] else { panic!("{probes:?}") };
+        assert_eq!(at, addr(3));
+        node.queued(0);
+        node.post(Input::Verified { member: MemberId(3), token, ok });
+        assert_eq!(node.queued(0).contains(&Kind::Reached), ok);
+    }
+}
+
+#[test]
+fn nobody_waits_for_a_member_that_is_out_of_reach() {
+    let mut node = Node::patient(1, 500 * MS);
+    node.wait(300);
+    for n in 2..=4 {
+        let (member, name) = (MemberId(n), n.to_string());
+        let at = addr(u8::try_from(n).unwrap());
+        node.post(Input::Hello { member, name: name.clone(), addr: at, state: NodeState::Ready });
+        node.post(Input::LaneOpen { member, name, state: NodeState::Ready, lane: 0 });
+    }
+    for _ in 1..20 {
+        // The other two are heard, and say that they reach it.
+        for member in [3, 4] {
+            node.post(Input::Status(MemberId(member), NodeState::Ready));
+        }
+        node.wait(100);
+        while let Some(action) = node.control.poll_action() {
+            if let Action::Probe { member: OTHER, token, .. } = action {
+                node.post(Input::Reached(OTHER, token));
+            }
+        }
+    }
+    let peer = node.core.peer(OTHER).expect("it stays a member");
+    assert!(peer.is_unreachable());
+    assert_eq!(node.core.stats().links_bad, 1);
+    assert!(peer.owes(0), "whatever is in flight");
+}
+
+#[test]
+fn callers_wait_for_a_suspect_that_was_just_heard_until_an_echo_fails() {
+    let mut node = Node::patient(1, 500 * MS);
+    node.wait(300).hello(NodeState::Ready).open(0, NodeState::Ready).wait(1);
+    let peer = node.core.peer(OTHER).unwrap();
+    peer.with_lane(0, |out| out.open(Vec::new()));
+    while !peer.counts() {
+        node.settle().wait(1);
+    }
+    node.dials();
+    peer.answer(0, node.now);
+    node.ask(b"first");
+    node.flush();
+    // An old connection of it ended.
+    node.post(Input::InletLost(OTHER));
+    assert!(node.core.roster().view.members[0].suspect);
+    assert!(!node.ask(b"second").is_done());
+    node.wait(100);
+    assert!(node.ask(b"third").is_done());
 }

@@ -222,7 +222,9 @@ impl AcceptLink {
                     | Kind::Pull
                     | Kind::Status
                     | Kind::Message
-                    | Kind::Digest,
+                    | Kind::Digest
+                    | Kind::Reach
+                    | Kind::Reached,
                 ) => {
                     self.received += units;
                     return Ok(Some(AcceptEvent::Frame(frame, self.received)));

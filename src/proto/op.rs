@@ -26,6 +26,8 @@ pub enum MissingReason {
     Repair,
     /// It is still joining.
     Joining,
+    /// It is being verified and has not answered for what it was sent before; the change stays queued.
+    Suspect,
     /// It holds the session only in part and has asked for the rest.
     Partial,
     /// It refused the frame: too large, or its store is full.

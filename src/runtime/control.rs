@@ -118,6 +118,12 @@ impl ControlLoop {
                 let worker = self.next_worker();
                 self.shell.workers[worker].mailbox.post(Command::Probe(Box::new(probe), hello, now + within));
             }
+            Action::Cut(lane) => {
+                // The end shows as an event to whoever reads it.
+                if let Some(socket) = lane.get().port.socket() {
+                    socket.shut();
+                }
+            }
             Action::Close(peer) => {
                 for lane in peer.lanes() {
                     if let Some(socket) = lane.port.socket() {

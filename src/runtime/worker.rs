@@ -198,9 +198,9 @@ impl Worker {
     fn accept(&mut self, stream: TcpStream) {
         if self.strangers >= STRANGERS_MAX {
             self.shell.complain(source(&stream), "strangers", || {
-                String::from("too many connections without a handshake: one more is closed")
+                String::from("too many connections without a handshake: the oldest of them is closed for each more")
             });
-            return;
+            self.evict();
         }
         let tuned = socket::tune_accepted(&stream, self.shell.config.congestion.as_deref())
             .and_then(|()| self.register(&stream, Interest::READABLE | Interest::WRITABLE));
@@ -209,6 +209,16 @@ impl Worker {
         self.deadlines.insert((self.shell.now() + HANDSHAKE, token));
         let inlet = Inlet::new(&self.shell.core);
         self.conns.insert(token, Conn::Inlet(Box::new(Accepted { stream, inlet, out: Vec::new(), more: false })));
+    }
+
+    /// Closes the stranger that has been silent for the longest: a member says who it is as soon as it is connected, so where
+    /// there are too many the newest is the likeliest to be one.
+    fn evict(&mut self) {
+        let is_inlet = |token: &usize| matches!(self.conns.get(token), Some(Conn::Inlet(_)));
+        if let Some(token) = self.deadlines.iter().map(|(_, token)| *token).find(is_inlet) {
+            self.strangers -= 1;
+            self.remove(token);
+        }
     }
 
     fn close_member(&self, member: MemberId) {

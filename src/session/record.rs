@@ -38,6 +38,8 @@ pub(crate) struct Record {
     need: Version,
     /// Whether it was whole once; lifting serves it again then.
     ever_whole: bool,
+    /// Whether it may have ended elsewhere, unseen from here: hidden until another member's complete state says that it has not.
+    doubted: bool,
     /// Whether there are changes made here that nobody was told.
     pub(crate) untold: bool,
     /// Last access that this node knows of.
@@ -105,6 +107,7 @@ impl Record {
             whole: Version::ZERO,
             need: Version::ZERO,
             ever_whole: false,
+            doubted: false,
             untold: false,
             access: LONG_AGO,
             here: LONG_AGO,
@@ -143,6 +146,8 @@ impl Record {
         if claim.fills && claim.base <= self.whole {
             self.whole = self.whole.max(claim.top);
         }
+        // Its sender has all of it, so it lives there.
+        self.doubted &= !(claim.fills && claim.base == Version::ZERO);
         self.top = self.top.max(claim.top);
         self.exp = self.exp.max(claim.exp);
         self.settle_whole();
@@ -209,13 +214,29 @@ impl Record {
         self.ever_whole = false;
     }
 
-    /// Serves a partial record again that was whole once. False when it never was.
+    /// Serves a partial record again, if it [may be](Self::may_serve).
     pub(crate) fn lift(&mut self) -> bool {
-        if self.ever_whole {
+        if self.may_serve() {
             self.need = Version::ZERO;
             self.whole = self.top;
         }
-        self.ever_whole
+        self.may_serve()
+    }
+
+    /// Whether what is held is enough where nobody has more: it was whole once, and did not end unseen.
+    pub(crate) fn may_serve(&self) -> bool {
+        self.ever_whole && !self.doubted
+    }
+
+    /// Doubts it, or does so no more.
+    pub(crate) fn set_doubted(&mut self, doubted: bool) {
+        self.doubted = doubted;
+        // What was written here meanwhile did not count as whole.
+        self.settle_whole();
+    }
+
+    pub(crate) fn is_doubted(&self) -> bool {
+        self.doubted
     }
 
     /// Adds to `over`; true when something was new.
@@ -261,7 +282,7 @@ impl Record {
     }
 
     pub(crate) fn is_partial(&self) -> bool {
-        self.need > self.whole
+        self.need > self.whole || self.doubted
     }
 
     pub(crate) fn was_whole(&self) -> bool {
@@ -270,7 +291,12 @@ impl Record {
 
     /// What a receiver must already have for this record's present state to be enough.
     pub(crate) fn base(&self) -> Version {
-        if self.is_partial() { self.need } else { Version::ZERO }
+        match (self.need > self.whole, self.doubted) {
+            (true, _) => self.need,
+            // Anything of it: who holds the session lacks nothing, who does not learns nothing.
+            (false, true) => FIRST,
+            (false, false) => Version::ZERO,
+        }
     }
 
     /// Whether there is anything of the application's left to drop.
@@ -464,6 +490,8 @@ impl Over {
     }
 }
 
+/// Before every write and after nothing.
+const FIRST: Version = Version { counter: 1, member: MemberId::NONE };
 /// Most uids that a create lists; beyond it the newest count, as the kills of the others have had as many creates' time to arrive.
 pub(crate) const OVER_MAX: usize = 16;
 /// Most names that a tombstone keeps.

@@ -103,6 +103,10 @@ impl<T> Table<T> {
         self.slots.iter().map(|s| (s.0, &s.1))
     }
 
+    pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = (Uid, &mut T)> {
+        self.slots.iter_mut().map(|s| (s.0, &mut s.1))
+    }
+
     #[cfg(test)]
     pub(crate) fn len(&self) -> usize {
         self.slots.len()

@@ -504,3 +504,49 @@ fn only_a_record_that_another_request_reads_is_copied_for_a_write() {
     assert_eq!(reader.get(b"x").unwrap().as_bytes(), b"2");
     assert_eq!(context.read(b"s", b"x", at(2)).unwrap().1.as_bytes(), b"3");
 }
+
+#[test]
+fn what_is_doubted_is_hidden_until_another_has_it_whole() {
+    let (here, there, third) = (store(1, limits()), store(2, limits()), store(3, limits()));
+    let (a, b, c) = (&here.1, &there.1, &third.1);
+    let mut uids = Vec::new();
+    for id in ["lives", "over"] {
+        let frames = set(a, id, "k", b"before", at(0)).unwrap();
+        merge(b, &frames[0], at(0)).unwrap();
+        uids.push(a.begin(id.as_bytes(), at(0)).uids()[0]);
+    }
+    let parted = a.clock();
+    set(a, "lives", "new", b"meanwhile", at(1)).unwrap();
+    set(a, "made", "k", b"meanwhile", at(1)).unwrap();
+    let shows = |context: &Arc<Context>, id: &str| context.begin(id.as_bytes(), at(2)).exists();
+
+    a.doubt(parted);
+    assert_eq!(["lives", "over", "made"].map(|id| shows(a, id)), [false, false, true]);
+    // What is doubted completes nobody, and takes nothing from who has it.
+    for uid in &uids {
+        let doubted = a.present(*uid, 0, at(2)).unwrap();
+        assert!(merge(c, &doubted, at(2)).unwrap().partial);
+        assert!(!merge(b, &doubted, at(2)).unwrap().partial);
+        assert!(!c.lift(*uid, at(2)));
+    }
+    assert_eq!(b.read(b"lives", b"new", at(2)).unwrap().1.as_bytes(), b"meanwhile");
+
+    merge(a, &b.present(uids[0], 0, at(2)).unwrap(), at(2)).unwrap();
+    assert_eq!(a.read(b"lives", b"new", at(2)).unwrap().1.as_bytes(), b"meanwhile");
+    assert!(!shows(a, "over"));
+    assert_eq!(a.drop_doubted(), [Key::new(key::NAME, b"over")]);
+    assert!(!a.holds(uids[1]));
+    assert_exact(&here.0);
+}
+
+#[test]
+fn doubt_that_nobody_settles_ends_in_trust() {
+    let (_store, context) = second();
+    set(&context, "s", "k", b"v", at(0)).unwrap();
+    context.doubt(context.clock());
+    set(&context, "s", "k", b"w", at(1)).unwrap();
+    assert!(!context.begin(b"s", at(1)).uids().is_empty(), "another under the same name, for the first is hidden");
+    context.trust();
+    assert_eq!(context.begin(b"s", at(1)).uids().len(), 2);
+    assert_eq!(context.drop_doubted().len(), 0);
+}

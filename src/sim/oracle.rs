@@ -425,18 +425,26 @@ fn holds(change: &Change, held: Option<&RecordDump>) -> Result<(), String> {
     if record.top < change.version {
         return Err(format!("is at {:?}", record.top));
     }
-    reads(change, held)
+    has_writes(change, record, |_, _| false)
 }
 
-/// The same as far as a reader can see: that somebody used a session shows in that it does not expire.
+/// The same as far as a reader can see: that somebody used a session shows in that it does not expire, and whose removal of what
+/// two removed is known shows in nothing.
 fn reads(change: &Change, held: Option<&RecordDump>) -> Result<(), String> {
     let Some(record) = held else { return Err(String::from("does not hold the session")) };
     if record.dead {
         return Ok(());
     }
-    for (key, _) in &change.writes {
-        let version = record.attrs.iter().find(|(k, _, _)| k[..] == key[..]).map_or(Version::ZERO, |(_, v, _)| *v);
-        if version < change.version {
+    has_writes(change, record, |written, is_set| written.is_none() && !is_set)
+}
+
+/// Whether a record has what the change wrote or something later; of an older one `is_same` decides: what was written, and
+/// whether anything is set there.
+fn has_writes(change: &Change, record: &RecordDump, is_same: impl Fn(Content, bool) -> bool) -> Result<(), String> {
+    for (key, written) in &change.writes {
+        let held = record.attrs.iter().find(|(k, _, _)| k[..] == key[..]);
+        let (version, is_set) = held.map_or((Version::ZERO, false), |(_, v, value)| (*v, value.is_some()));
+        if version < change.version && !is_same(*written, is_set) {
             return Err(format!("has {} at {version:?}", show(key)));
         }
     }

@@ -206,6 +206,11 @@ impl Process {
                 let id = net.dial(sched, self.host, host);
                 self.keep(id, 0, Socket::Probe(probe), out, within, sched);
             }
+            Action::Cut(lane) => {
+                if let Some(id) = lane.get().port.get() {
+                    self.lose(id, net, sched);
+                }
+            }
             Action::Close(peer) => self.close_all(&peer, net, sched),
         }
     }

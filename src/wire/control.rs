@@ -8,7 +8,7 @@ use super::header::{Header, pad16};
 use super::layout::UidLayout;
 use super::{BY_REFERENCE, Frame, FrameError, FrameOut, Kind, frame};
 use crate::buffer::{Buf, Slice};
-use crate::id::{NodeState, Uid};
+use crate::id::{MemberId, NodeState, Uid};
 
 /// Sums in a digest.
 pub const DIGEST_SUMS: usize = 256;
@@ -32,6 +32,10 @@ pub enum Control {
     Message(u32, Slice),
     /// What the sender shows of a context, summed up: the context, whether this answers another, the sums.
     Digest(Vec<u8>, bool, Box<[u64; DIGEST_SUMS]>),
+    /// Asks whether the receiver reaches a member that answers the sender nothing; the number comes back.
+    Reach(MemberId, u64),
+    /// The member answered the sender of this. There is no word for the contrary: who asked waits no longer than for its own echo.
+    Reached(MemberId, u64),
 }
 
 /// Encodes a control frame. The payload of a message travels by reference when it is large.
@@ -53,6 +57,8 @@ pub fn encode_control(control: &Control) -> FrameOut {
         Control::Echo(number) => FrameOut::fixed(Kind::Echo, &U64::new(*number), &[]),
         Control::EchoReply(number) => FrameOut::fixed(Kind::EchoReply, &U64::new(*number), &[]),
         Control::Message(topic, payload) => encode_message(*topic, payload),
+        Control::Reach(member, number) => FrameOut::fixed(Kind::Reach, &About::new(*member, *number), &[]),
+        Control::Reached(member, number) => FrameOut::fixed(Kind::Reached, &About::new(*member, *number), &[]),
         Control::Digest(context, answer, sums) => {
             let digest = Sums { answer: u8::from(*answer), reserved: [0; 7], sums: sums.map(U64::new) };
             FrameOut::fixed(Kind::Digest, &digest, context)
@@ -96,6 +102,10 @@ impl Frame {
                 };
                 Ok(Control::Digest(context.to_vec(), answer, Box::new(digest.sums.map(U64::get))))
             }
+            Kind::Reach => self.fixed::<About>(self.kind)?.get().map(|(member, number)| Control::Reach(member, number)),
+            Kind::Reached => {
+                self.fixed::<About>(self.kind)?.get().map(|(member, number)| Control::Reached(member, number))
+            }
             Kind::Hello | Kind::Welcome | Kind::Refuse | Kind::Ack | Kind::Session | Kind::Part => {
                 Err(FrameError::Kind)
             }
@@ -122,6 +132,27 @@ fn encode_message(topic: u32, payload: &Slice) -> FrameOut {
         parts.push(head.freeze());
     }
     FrameOut { parts, len: header.frame_len }
+}
+
+#[derive(FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
+#[repr(C)]
+struct About {
+    member: U64,
+    number: U64,
+}
+
+impl About {
+    fn new(member: MemberId, number: u64) -> Self {
+        Self { member: U64::new(member.0), number: U64::new(number) }
+    }
+
+    /// A member and a number; nobody is no member.
+    fn get(&self) -> Result<(MemberId, u64), FrameError> {
+        match MemberId(self.member.get()) {
+            MemberId::NONE => Err(FrameError::Body),
+            member => Ok((member, self.number.get())),
+        }
+    }
 }
 
 #[derive(FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]

@@ -50,6 +50,10 @@ pub enum Kind {
     Message = 13,
     /// What the sender shows, summed up.
     Digest = 14,
+    /// Asks whether the receiver reaches a member.
+    Reach = 15,
+    /// It does.
+    Reached = 16,
 }
 
 impl Kind {
@@ -69,6 +73,8 @@ impl Kind {
             12 => Self::EchoReply,
             13 => Self::Message,
             14 => Self::Digest,
+            15 => Self::Reach,
+            16 => Self::Reached,
             _ => return None,
         })
     }

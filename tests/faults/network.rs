@@ -53,9 +53,54 @@ fn f07_a_member_that_came_back_while_cut_off_replaces_its_half_open_past() {
     fault.detect([&mut a], &old, back);
     a.ask(json!({ "do": "wait_view", "with": again.id(), "settled": true, "within_ms": SOON_MS }));
     fault.check([&mut again]);
+    again.wait_view(2);
     fault.write(&mut again, "S", json!({ "k": "both" }), 2);
     fault.check([&mut a, &mut again]);
     fault.held("the old one is replaced long before its drop time (60 s); the new one has all state");
+}
+
+#[test]
+fn f07_a_lane_that_is_silently_dead_is_dialled_again() {
+    let mut fault = Fault::new("F07", "all packets of one of two lanes lost, while the other works");
+    if !is_able("ss", &["-V"]) {
+        return skip("it needs the ss command").unwrap_or_default();
+    }
+    let Some(lab) = Lab::build_with_loss(2) else { return };
+    let [mut a, mut b] = lab.members(&Cluster::new().with("--lanes=2").with("--ack-timeout=300ms"));
+    for n in 0..8 {
+        fault.write(&mut a, &format!("S{n}"), json!({ "k": "before" }), 2);
+    }
+    // The port that the first lane of a comes from.
+    let filter = format!("dst {} and dport = :{}", address(1), b.port());
+    let lanes = lab.exec(0, &["ss", "-Htn", "state", "established", &filter]);
+    let local = lanes.lines().next().and_then(|line| line.split_whitespace().nth(2)).expect("a lane");
+    let port = local.rsplit(':').next().unwrap();
+    lab.lose(1, &[&format!("tcp sport {port}")]);
+    let since = now();
+    let mut late = 0;
+    while a.stat("lanes_cut") == 0 {
+        assert!(since.elapsed() < crate::common::SOON, "it is never noticed");
+        for n in 0..8 {
+            let ended = a.request(&format!("S{n}"), json!({ "set": { "k": "meanwhile" } }));
+            late += u32::from(ended["copies"] != 2);
+        }
+    }
+    fault.detected(since.elapsed());
+    assert!(late > 0, "the lane was used");
+    assert!(lab.lost(1) > 0, "and what it carried was lost");
+    b.wait_session("S0", json!({ "k": "meanwhile" }));
+    for n in 0..8 {
+        fault.expect(&format!("S{n}"), &json!({ "k": "meanwhile" }));
+    }
+    a.wait_view(2);
+    fault.check([&mut b]);
+    for n in 0..8 {
+        fault.write(&mut a, &format!("S{n}"), json!({ "k": "after" }), 2);
+    }
+    fault.check([&mut a, &mut b]);
+    assert_eq!(a.count_events("member-down", "b"), 0);
+    assert_eq!(a.stat("lanes_cut"), 1);
+    fault.held(format!("{late} writes had no copy in time; the lane was closed and dialled again, nobody removed"));
 }
 
 #[test]
@@ -179,6 +224,40 @@ fn f12_what_two_cut_members_write_reaches_each_through_the_third() {
     fault.write(&mut b, "S", json!({ "after": "b" }), 3);
     fault.check([&mut a, &mut b, &mut c]);
     fault.held(format!("each had the other's changes through the third within {through:.1?}"));
+}
+
+#[test]
+fn f12_of_four_a_bad_link_is_named_and_removes_nobody() {
+    let mut fault = Fault::new("F12", "two of four hosts cut from each other; then one of them off the wire");
+    let Some(lab) = Lab::build_with_loss(4) else { return };
+    let [mut a, mut b, mut c, mut d] = lab.members(&Cluster::new().with("--ack-timeout=500ms"));
+    fault.write(&mut a, "S", json!({ "base": "1" }), 4);
+    lab.lose_from(0, 1);
+    lab.lose_from(1, 0);
+    for (member, other) in [(&mut a, "b"), (&mut b, "a")] {
+        member.ask(json!({ "do": "wait_event", "event": "member-unreachable", "name": other, "within_ms": SOON_MS }));
+    }
+    // Nobody waits for what cannot be reached; it has it from the others.
+    let ended = fault.write(&mut a, "S", json!({ "of": "a" }), 3);
+    assert_eq!(ended["missing"], json!([{ "name": "b", "reason": "suspect" }]), "{ended}");
+    fault.write(&mut b, "T", json!({ "of": "b" }), 3);
+    fault.check([&mut a, &mut b, &mut c, &mut d]);
+    assert_eq!(a.stat("members"), 4);
+    assert_eq!(a.count_events("member-down", "b") + b.count_events("member-down", "a"), 0);
+
+    // What is really gone goes as fast as it would anywhere.
+    lab.link(1, "down");
+    let took = fault.detect([&mut a, &mut c, &mut d], &b.id(), now());
+    assert!(took.as_secs() < 6, "removed after {took:?}");
+    fault.write(&mut a, "S", json!({ "after": "a" }), 3);
+    fault.check([&mut a, &mut c, &mut d]);
+    lab.heal(0);
+    lab.heal(1);
+    lab.link(1, "up");
+    together([&mut a, &mut b, &mut c, &mut d]);
+    fault.write(&mut b, "S", json!({ "again": "b" }), 4);
+    fault.check([&mut a, &mut b, &mut c, &mut d]);
+    fault.held("each end named the link, nobody was removed and nobody waited; what was gone was removed");
 }
 
 #[test]

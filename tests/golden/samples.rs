@@ -81,6 +81,8 @@ pub(crate) fn controls() -> Vec<(&'static str, Control)> {
         ("echo", Control::Echo(0xabcd)),
         ("echo-reply", Control::EchoReply(0xabcd)),
         ("digest", Control::Digest(b"/shop".to_vec(), true, Box::new(std::array::from_fn(|i| i as u64 + 1)))),
+        ("reach", Control::Reach(MemberId(0x1112_1314_1516_1718), 0xabcd)),
+        ("reached", Control::Reached(MemberId(0x1112_1314_1516_1718), 0xabcd)),
         ("message", Control::Message(9, Slice::copy_from(b"cache: flush"))),
     ]
 }

@@ -44,7 +44,7 @@ impl<P> Control<P> {
         }
         for context in self.core.store().contexts() {
             let digest = context.digest();
-            for peer in roster.peers.iter().filter(|p| p.counts()) {
+            for peer in roster.peers.iter().filter(|p| p.counts() && !p.is_unreachable()) {
                 self.tell_digest(peer, &context, &digest, false, fx);
             }
         }
@@ -149,7 +149,8 @@ impl<P> Control<P> {
     /// Whether every known member is in view and repaired, and since when.
     pub(super) fn judge_whole(&mut self, now: Time) {
         self.lost.retain(|_, since| now.saturating_sub(*since) < self.settings.partition_max);
-        let whole = self.lost.is_empty() && self.core.roster().peers.iter().all(|p| !p.is_repairing());
+        let whole =
+            self.lost.is_empty() && self.core.roster().peers.iter().all(|p| !p.is_repairing() && !p.is_unreachable());
         if !whole {
             self.whole_since = None;
         } else if self.whole_since.is_none() {

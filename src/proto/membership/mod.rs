@@ -14,12 +14,15 @@
 //!     └ newer ping or hello ── graveyard ◀─────────────┴────────────────────┘
 //! ```
 //!
-//! Four rules carry the rest.
+//! Five rules carry the rest.
 //! - **A ping only hints.** It proposes a candidate and counts as life; only a handshake admits, and only an
 //!   authenticated word or failed echoes remove.
 //! - **Nobody goes down unverified.** Silence or a closed socket makes a suspect; two echoes on fresh
 //!   connections, bound to the incarnation, decide. A refused connection fails an echo at once, so a killed
 //!   member is gone in milliseconds, and a stopped one after `drop_time + 2 * verify_timeout`.
+//! - **A bad link is no dead member.** With its last echo a node asks others whether they reach the suspect. Where one does, the
+//!   member stays, suspect and named out of reach, and is verified again after each `drop_time`; so it costs no time where
+//!   nobody reaches it, and one that dies later goes at most one echo later than any other.
 //! - **Own lateness is nobody else's silence.** A node that was called late extends every deadline by that
 //!   much and judges nobody before it had time to read what arrived meanwhile.
 //! - **Ids are incarnations.** A restarted process is a new member, whatever its address; one that was removed
@@ -60,6 +63,9 @@ const RETRY_MAX: Time = Time::from_secs(30);
 /// What a node that was late leaves its driver to read what arrived meanwhile before it judges. A turn of
 /// the event loop takes well under one millisecond for each peer.
 const DRAIN: Time = Time::from_millis(5);
+/// Others that are asked about a suspect, at most; and how many there must be for it: of two others one is the suspect, and what
+/// the third says would decide alone.
+const OTHERS: std::ops::RangeInclusive<usize> = 2..=3;
 /// Least value of any period: below it timers would only busy the driver.
 const PERIOD_MIN: Time = Time::from_millis(1);
 
@@ -312,6 +318,14 @@ impl Membership {
         }
     }
 
+    /// Another member that was asked with `token` reaches `member`.
+    pub fn handle_reached(&mut self, now: Time, member: MemberId, token: u64) {
+        self.catch_up(now);
+        if let Some(suspicion) = self.admitted.get_mut(&member).and_then(|m| m.suspicion.as_mut()) {
+            suspicion.note_reached(token);
+        }
+    }
+
     /// A deadline may have passed.
     pub fn handle_timeout(&mut self, now: Time) {
         self.catch_up(now);
@@ -551,15 +565,37 @@ impl Membership {
         let Some(known) = self.admitted.get_mut(&member) else { return };
         let Some(suspicion) = &mut known.suspicion else { return };
         if !suspicion.exhausted() {
-            let token = self.rng.u64(..);
+            let (token, again) = (self.rng.u64(..), suspicion.has_failed());
             suspicion.begin(token, now + self.settings.verify_timeout);
             self.timers.set_earlier(Timer::Judge, suspicion.deadline);
-            self.actions.push_back(MembershipAction::Verify { member, addr: known.member.addr, token });
+            let is_last = suspicion.exhausted();
+            self.actions.push_back(MembershipAction::Verify { member, addr: known.member.addr, token, again });
+            if is_last {
+                self.ask_others(member, token);
+            }
+        } else if suspicion.is_reached() {
+            let at = now + self.settings.drop_time;
+            suspicion.restart(at);
+            self.timers.set_earlier(Timer::Judge, at);
+            if !std::mem::replace(&mut suspicion.told, true) {
+                self.actions.push_back(MembershipAction::Unreachable { member });
+            }
         } else if now < self.grace_until {
             suspicion.restart(self.grace_until);
             self.timers.set_earlier(Timer::Judge, self.grace_until);
         } else {
             self.remove(now, member, End::Down);
+        }
+    }
+
+    /// Has others try what this node fails to do.
+    fn ask_others(&mut self, member: MemberId, token: u64) {
+        let others = self.admitted.values().filter(|m| m.suspicion.is_none()).map(|m| m.member.id);
+        let mut others: Vec<MemberId> = others.collect();
+        if others.len() >= *OTHERS.start() {
+            self.rng.shuffle(&mut others);
+            others.truncate(*OTHERS.end());
+            self.actions.push_back(MembershipAction::AskOthers { member, token, others });
         }
     }
 

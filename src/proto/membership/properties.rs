@@ -23,6 +23,8 @@ enum Call {
     Lost(u64),
     /// Answers one of the echoes asked for so far, or a made-up one.
     Verified(usize, bool),
+    /// Another member answers what was asked last.
+    Reached,
     State(NodeState),
 }
 
@@ -42,6 +44,7 @@ fn calls() -> impl Strategy<Value = Vec<Call>> {
         2 => member().prop_map(Call::DialFailed),
         4 => member().prop_map(Call::Lost),
         8 => (0..4_usize, prop::bool::weighted(0.2)).prop_map(|(back, ok)| Call::Verified(back, ok)),
+        2 => Just(Call::Reached),
         1 => prop_oneof![9 => Just(NodeState::Ready), 1 => Just(NodeState::Leaving)].prop_map(Call::State),
     ];
     prop::collection::vec(call, 0..300)
@@ -53,6 +56,7 @@ struct Books {
     /// In view, with whether it is suspect.
     view: BTreeMap<MemberId, bool>,
     echoes: Vec<(MemberId, u64)>,
+    asked: Option<(MemberId, u64)>,
 }
 
 impl Books {
@@ -74,6 +78,11 @@ impl Books {
             }
             MembershipAction::Forget { member } => assert!(!self.view.contains_key(member)),
             MembershipAction::Dial { member, .. } => assert!(!self.view.contains_key(member)),
+            MembershipAction::AskOthers { member, token, others } => {
+                assert!((2..=3).contains(&others.len()) && others.iter().all(|o| self.view.get(o) == Some(&false)));
+                self.asked = Some((*member, *token));
+            }
+            MembershipAction::Unreachable { member } => assert_eq!(self.view.get(member), Some(&true)),
             MembershipAction::Ping(_) => {}
         }
     }
@@ -136,6 +145,10 @@ proptest! {
                 Call::Verified(back, ok) => {
                     let (member, token) = books.echoes.iter().rev().nth(back).copied().unwrap_or((MemberId(2), 7));
                     m.handle_verified(now, member, token, ok);
+                }
+                Call::Reached => {
+                    let (member, token) = books.asked.unwrap_or((MemberId(2), 7));
+                    m.handle_reached(now, member, token);
                 }
                 Call::State(state) => m.set_state(state, now),
             }

@@ -36,6 +36,7 @@ enum Delivery {
     Ping(Ping),
     Dial(MemberId),
     Echo(MemberId, u64),
+    Reached(MemberId, u64),
 }
 
 impl Cluster {
@@ -107,6 +108,15 @@ impl Cluster {
                 MembershipAction::Verify { member, token, .. } => {
                     self.inbox.push_back((soon, me, Delivery::Echo(*member, *token)));
                 }
+                MembershipAction::AskOthers { member, token, others } => {
+                    let reach = |other: &&MemberId| {
+                        let open = |a, b| matches!(self.connect(a, b), Connected::Open);
+                        open(me, **other) && open(**other, *member)
+                    };
+                    if others.iter().any(|other| reach(&other)) {
+                        self.inbox.push_back((soon, me, Delivery::Reached(*member, *token)));
+                    }
+                }
                 _ => {}
             }
             self.log.push((now, me, action));
@@ -149,6 +159,7 @@ impl Cluster {
                 Connected::Refused => self.node(to).handle_verified(now, peer, token, false),
                 Connected::Silent => {}
             },
+            Delivery::Reached(peer, token) => self.node(to).handle_reached(now, peer, token),
         }
     }
 
@@ -269,6 +280,41 @@ fn a_member_that_is_cut_off_goes_down_on_both_sides_and_returns_after_the_healin
     c.cut_off(3, false);
     c.run_until(ms(2500) + RETRY_FIRST + ms(450));
     assert_eq!((c.view_of(1), c.view_of(2), c.view_of(3)), (vec![2, 3], vec![1, 3], vec![1, 2]));
+}
+
+#[test]
+fn of_four_a_bad_link_removes_nobody_and_a_dead_member_at_its_other_end_goes_in_time() {
+    let mut c = Cluster::new(10);
+    (1..=4).for_each(|n| c.start(n));
+    c.run_until(ms(500));
+    for way in [(id(1), id(2)), (id(2), id(1))] {
+        c.cut.insert(way);
+    }
+    c.run_until(Time::from_secs(60));
+    assert_eq!((c.view_of(1), c.view_of(2)), (vec![2, 3, 4], vec![1, 3, 4]));
+    assert_eq!(c.count(|a| matches!(a, MembershipAction::Unreachable { .. })), 2, "each end says so once");
+    let suspects = |c: &Cluster| c.nodes[&id(1)].membership.view().members.iter().filter(|m| m.suspect).count();
+    assert_eq!(suspects(&c), 1);
+
+    c.stop(2, true);
+    c.run_until(Time::from_secs(60) + DROP + 3 * VERIFY + ms(10));
+    assert_eq!((c.view_of(1), c.view_of(3)), (vec![3, 4], vec![1, 4]));
+}
+
+#[test]
+fn a_bad_link_that_heals_is_good_again_within_the_drop_time() {
+    let mut c = Cluster::new(11);
+    (1..=4).for_each(|n| c.start(n));
+    c.run_until(ms(500));
+    let ways = [(id(1), id(2)), (id(2), id(1))];
+    c.cut.extend(ways);
+    c.run_until(Time::from_secs(10));
+    c.cut.clear();
+    c.run_until(Time::from_secs(10) + DROP + 2 * VERIFY + ms(10));
+    for n in 1..=2 {
+        assert!(c.nodes[&id(n)].membership.view().members.iter().all(|m| !m.suspect));
+    }
+    assert_eq!(c.count(|a| matches!(a, MembershipAction::Down { .. })), 0);
 }
 
 #[test]

@@ -21,13 +21,17 @@ pub(super) struct Suspicion {
     cause: Cause,
     tokens: [Option<u64>; TRIES],
     tries: usize,
+    /// Another member reached it while the latest try failed here.
+    reached: bool,
+    /// It was told that it is out of this node's reach.
+    pub(super) told: bool,
     /// The latest try has failed then; or, before the first try, when to start.
     pub(super) deadline: Time,
 }
 
 impl Suspicion {
     pub(super) fn new(cause: Cause, now: Time) -> Self {
-        Self { cause, tokens: [None; TRIES], tries: 0, deadline: now }
+        Self { cause, tokens: [None; TRIES], tries: 0, reached: false, told: false, deadline: now }
     }
 
     /// A socket closed meanwhile: words no longer clear it.
@@ -42,14 +46,29 @@ impl Suspicion {
         self.deadline = deadline;
     }
 
-    /// Starts over at `at`: failures so far may be our own fault.
+    /// Starts over at `at`: failures so far may be our own fault, or that of the way between.
     pub(super) fn restart(&mut self, at: Time) {
         self.tries = 0;
+        self.reached = false;
         self.deadline = at;
+    }
+
+    /// Whether a try was made and came to nothing: there is no other reason to ask for the next.
+    pub(super) fn has_failed(&self) -> bool {
+        self.tries > 0
     }
 
     pub(super) fn exhausted(&self) -> bool {
         self.tries == TRIES
+    }
+
+    /// Another member was answered by it.
+    pub(super) fn note_reached(&mut self, token: u64) {
+        self.reached |= self.awaits(token);
+    }
+
+    pub(super) fn is_reached(&self) -> bool {
+        self.reached
     }
 
     pub(super) fn cleared_by_words(&self) -> bool {

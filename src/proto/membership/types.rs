@@ -67,6 +67,23 @@ pub enum MembershipAction {
         addr: SocketAddr,
         /// What the echo carries, and the answer must.
         token: u64,
+        /// Whether an echo failed before.
+        again: bool,
+    },
+    /// Ask these members whether they reach a suspect. Answer with
+    /// [`Membership::handle_reached`](super::Membership::handle_reached) where one does.
+    AskOthers {
+        /// Whom they are to reach.
+        member: MemberId,
+        /// What an answer must carry.
+        token: u64,
+        /// Whom to ask.
+        others: Vec<MemberId>,
+    },
+    /// A suspect answers others and not this node: it stays in view, and the link between the two is bad.
+    Unreachable {
+        /// Which.
+        member: MemberId,
     },
     /// A member entered the view.
     Up {

@@ -65,6 +65,7 @@ fn reason_word(reason: MissingReason) -> &'static str {
         MissingReason::Down => "down",
         MissingReason::Repair => "repair",
         MissingReason::Joining => "joining",
+        MissingReason::Suspect => "suspect",
         MissingReason::Partial => "partial",
         MissingReason::Refused => "refused",
     }
