@@ -203,7 +203,7 @@ impl Context {
         }
 
         let version = self.next_version();
-        let mut record = Record::new();
+        let mut record = Record::new(uid);
         let mut effects = Effects::default();
         record.put(key::NAME, id, version, Some(Slice::empty()), &mut effects);
         for op in plan.ops.iter().filter(|op| op.kind != key::NAME && op.value.is_some()) {
@@ -228,7 +228,7 @@ impl Context {
             return Ok(Some(ENDED));
         }
 
-        let record = Arc::make_mut(shard.records.insert(uid, Arc::new(record)));
+        let record = Arc::make_mut(shard.records.insert(Arc::new(record)));
         self.settle(Weight::default(), Weight::of(record), reserved);
         cell.schedule(&mut shard.queue, uid, record, record.deadline(self.me, &self.spans));
         let frame = {

@@ -85,12 +85,12 @@ impl Context {
                     self.names.add_dead(key, uid);
                 }
                 self.deaths.lock().insert((death.since, uid));
-                shard.graves.insert(uid, grave)
+                shard.graves.insert(grave)
             }
             (None, None) => {
                 killed.new = true;
                 self.deaths.lock().insert((death.since, uid));
-                shard.graves.insert(uid, Grave::new(death.since))
+                shard.graves.insert(Grave::new(uid, death.since))
             }
         };
         for key in death.names {

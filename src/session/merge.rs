@@ -154,7 +154,7 @@ impl Context {
 
         let record = match held {
             true => shard.records.get_mut(uid),
-            false => Some(shard.records.insert(uid, Arc::new(Record::new()))),
+            false => Some(shard.records.insert(Arc::new(Record::new(uid)))),
         };
         let Some(record) = record.map(Arc::make_mut) else { return Ok(Merged::default()) };
         let (seen, weight) = if held { (Seen::of(record), Weight::of(record)) } else { Default::default() };
@@ -189,7 +189,7 @@ impl Context {
 
     /// Whether an expired record is so old that other members forget it: it is not made anew.
     fn is_forgotten(&self, incoming: &SessionView<'_>, accessed: Millis, now: Millis) -> bool {
-        let mut probe = Record::new();
+        let mut probe = Record::new(incoming.uid());
         let idle = incoming.attrs().filter(|a| a.key == [key::IDLE]);
         let nothing = Claim { base: Version::ZERO, top: Version::ZERO, exp: Version::ZERO, fills: false };
         probe.join(&nothing, idle, std::iter::empty(), |range| incoming.value(range), &mut Effects::default());
@@ -199,7 +199,7 @@ impl Context {
 
     /// Checks names, values and the session's size; says by how much the record would grow.
     fn check(&self, held: Option<&Record>, incoming: &SessionView<'_>) -> Result<Growth, RefusedCode> {
-        let empty = Record::new();
+        let empty = Record::new(incoming.uid());
         let record = held.unwrap_or(&empty);
         let mut growth = Growth { bytes: if held.is_some() { 0 } else { signed(record.bytes()) }, payload: 0 };
         for AttrView { key, version, value } in attrs(incoming) {

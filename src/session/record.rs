@@ -22,16 +22,16 @@ use crate::id::{MemberId, Uid, Version};
 use crate::wire::AttrView;
 
 /// A live (or expired) session.
+///
+/// What a look-up asks for comes first, so that it costs few cache lines.
 #[derive(Clone, Debug)]
+#[repr(C)]
 pub(crate) struct Record {
-    /// Sorted by key.
-    attrs: SmallVec<[Attr; 2]>,
+    pub(crate) uid: Uid,
     /// Highest version seen: writes and touches.
     pub(crate) top: Version,
     /// The `top` that an expirer saw; the record is expired while it is not below `top`.
     pub(crate) exp: Version,
-    over: Over,
-
     /// Everything up to this version is here.
     whole: Version,
     /// Highest base that was not met.
@@ -44,19 +44,22 @@ pub(crate) struct Record {
     pub(crate) untold: bool,
     /// Last access that this node knows of.
     pub(crate) access: Millis,
+    /// The session's own idle time; negative: the context's.
+    own_idle: Millis,
+    /// Sorted by key.
+    attrs: SmallVec<[Attr; 2]>,
     /// Last access by a request of this node.
     pub(crate) here: Millis,
     /// Last access that the other members were told.
     pub(crate) announced: Millis,
-    /// When this node saw it expire.
-    pub(crate) expired_at: Millis,
-    /// The session's own idle time; negative: the context's.
-    own_idle: Millis,
     /// The tick under which the expiry queue holds it.
     pub(crate) queued: u64,
     /// Cached: bytes that attributes and `over` occupy, and their plain lengths.
     bytes: usize,
     payload: usize,
+    over: Over,
+    /// When this node saw it expire.
+    pub(crate) expired_at: Millis,
 }
 
 /// What a mutation leaves for its caller: index changes, and memory to free once the lock is gone.
@@ -98,8 +101,9 @@ pub(crate) struct Growth {
 }
 
 impl Record {
-    pub(crate) fn new() -> Self {
+    pub(crate) fn new(uid: Uid) -> Self {
         Self {
+            uid,
             attrs: SmallVec::new(),
             top: Version::ZERO,
             exp: Version::ZERO,
@@ -412,6 +416,7 @@ impl Record {
 /// A tombstone: it absorbs whatever arrives for its uid.
 #[derive(Clone, Debug)]
 pub(crate) struct Grave {
+    pub(crate) uid: Uid,
     /// Internal keys of every name that the session was seen under, so that a later create under one of them lists the uid.
     names: SmallVec<[Key; 1]>,
     over: Over,
@@ -420,8 +425,8 @@ pub(crate) struct Grave {
 }
 
 impl Grave {
-    pub(crate) fn new(since: Millis) -> Self {
-        Self { names: SmallVec::new(), over: Over::default(), since }
+    pub(crate) fn new(uid: Uid, since: Millis) -> Self {
+        Self { uid, names: SmallVec::new(), over: Over::default(), since }
     }
 
     /// What a record leaves behind: its present names first, then those that it had.
@@ -429,7 +434,7 @@ impl Grave {
         let names = record.of_kind(key::NAME);
         let (set, removed) = (names.iter().filter(|a| a.value.is_some()), names.iter().filter(|a| a.value.is_none()));
         let names = set.chain(removed).take(NAMES_MAX).map(|a| a.key.clone()).collect();
-        Self { names, over: record.over.clone(), since }
+        Self { uid: record.uid, names, over: record.over.clone(), since }
     }
 
     /// Adds a name (internal key); true when it is new.
@@ -498,10 +503,9 @@ pub(crate) const OVER_MAX: usize = 16;
 const NAMES_MAX: usize = 16;
 
 /// A record beside its attributes: itself and its counts, its slot in a table filled to 7/8 at most, its place in the expiry queue.
-const RECORD_BYTES: usize =
-    size_of::<[usize; 2]>() + size_of::<Record>() + 2 * (size_of::<(Uid, Arc<Record>)>() + 1) + 16;
+const RECORD_BYTES: usize = size_of::<[usize; 2]>() + size_of::<Record>() + 2 * (size_of::<Arc<Record>>() + 1) + 16;
 /// A tombstone beside its names: its slot, and its place in the order of deaths.
-const GRAVE_BYTES: usize = 2 * (size_of::<(Uid, Grave)>() + 1) + 48;
+const GRAVE_BYTES: usize = 2 * (size_of::<Grave>() + 1) + 48;
 /// What a key costs beside its name: kind byte, slice header, rounding.
 const KEY_BYTES: usize = 64;
 

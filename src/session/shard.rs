@@ -67,44 +67,62 @@ impl Cell {
 #[derive(Debug, Default)]
 pub(crate) struct Queue(BTreeMap<u64, Vec<Uid>>);
 
-/// A hash table by uid under the context's keys.
+/// What a table finds by uid.
+pub(crate) trait Keyed {
+    /// The uid that it belongs to.
+    fn uid(&self) -> Uid;
+}
+
+impl Keyed for Arc<Record> {
+    fn uid(&self) -> Uid {
+        self.uid
+    }
+}
+
+impl Keyed for Grave {
+    fn uid(&self) -> Uid {
+        self.uid
+    }
+}
+
+/// A hash table by uid under the context's keys. The uids lie in what it holds, so that its slots are few cache lines.
 #[derive(Debug)]
 pub(crate) struct Table<T> {
-    slots: HashTable<(Uid, T)>,
+    slots: HashTable<T>,
     keys: Keys,
 }
 
-impl<T> Table<T> {
+impl<T: Keyed> Table<T> {
     fn new(keys: Keys) -> Self {
         Self { slots: HashTable::new(), keys }
     }
 
     pub(crate) fn get(&self, uid: Uid) -> Option<&T> {
-        self.slots.find(self.keys.uid(uid), |s| s.0 == uid).map(|s| &s.1)
+        self.slots.find(self.keys.uid(uid), |held| held.uid() == uid)
     }
 
     pub(crate) fn get_mut(&mut self, uid: Uid) -> Option<&mut T> {
-        self.slots.find_mut(self.keys.uid(uid), |s| s.0 == uid).map(|s| &mut s.1)
+        self.slots.find_mut(self.keys.uid(uid), |held| held.uid() == uid)
     }
 
-    /// The entry of a uid that is not held yet.
-    pub(crate) fn insert(&mut self, uid: Uid, value: T) -> &mut T {
-        debug_assert!(self.get(uid).is_none(), "a uid has one entry");
+    /// Adds what belongs to a uid that is not held yet.
+    pub(crate) fn insert(&mut self, value: T) -> &mut T {
+        debug_assert!(self.get(value.uid()).is_none(), "a uid has one entry");
         let keys = self.keys;
-        &mut self.slots.insert_unique(keys.uid(uid), (uid, value), |s| keys.uid(s.0)).into_mut().1
+        self.slots.insert_unique(keys.uid(value.uid()), value, |held| keys.uid(held.uid())).into_mut()
     }
 
     pub(crate) fn remove(&mut self, uid: Uid) -> Option<T> {
-        let found = self.slots.find_entry(self.keys.uid(uid), |s| s.0 == uid).ok()?;
-        Some(found.remove().0.1)
+        let found = self.slots.find_entry(self.keys.uid(uid), |held| held.uid() == uid).ok()?;
+        Some(found.remove().0)
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = (Uid, &T)> {
-        self.slots.iter().map(|s| (s.0, &s.1))
+        self.slots.iter().map(|held| (held.uid(), held))
     }
 
     pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = (Uid, &mut T)> {
-        self.slots.iter_mut().map(|s| (s.0, &mut s.1))
+        self.slots.iter_mut().map(|held| (held.uid(), held))
     }
 
     #[cfg(test)]
