@@ -55,7 +55,7 @@ fn bench(c: &mut Criterion) {
         let mut handle = context.begin(id(n).as_bytes(), NOW);
         context.create(&mut handle);
         let merge = &mut |frame: &FrameOut| _ = copy.merge(&decode(frame).session().expect("sound"), NOW);
-        context.commit(&handle, &changes(&value), NOW, &mut |e| merge(&e.frame)).expect("fits");
+        context.commit(&mut handle, &changes(&value), NOW, &mut |e| merge(&e.frame)).expect("fits");
     }
     let ids: Vec<String> = (0..SESSIONS).map(id).collect();
     let mut next = (0..SESSIONS).map(|n| n * 7919 % SESSIONS).cycle();
@@ -69,16 +69,18 @@ fn bench(c: &mut Criterion) {
     });
     c.bench_function("store/begin and commit 256 bytes", |b| {
         b.iter(|| {
-            let handle = context.begin(ids[at()].as_bytes(), NOW);
-            context.commit(&handle, &changes(&value), NOW, &mut |e| _ = black_box(&e.frame)).expect("fits")
+            let mut handle = context.begin(ids[at()].as_bytes(), NOW);
+            context.commit(&mut handle, &changes(&value), NOW, &mut |e| _ = black_box(&e.frame)).expect("fits")
         });
     });
     c.bench_function("store/decode and merge 256 bytes", |b| {
         b.iter_batched(
             || {
-                let handle = context.begin(ids[at()].as_bytes(), NOW);
+                let mut handle = context.begin(ids[at()].as_bytes(), NOW);
                 let mut frame = None;
-                context.commit(&handle, &changes(&value), NOW, &mut |e| frame = Some(decode(&e.frame))).expect("fits");
+                context
+                    .commit(&mut handle, &changes(&value), NOW, &mut |e| frame = Some(decode(&e.frame)))
+                    .expect("fits");
                 frame.expect("changed")
             },
             |frame| copy.merge(&frame.session().expect("sound"), NOW),

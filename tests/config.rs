@@ -340,3 +340,12 @@ fn a_setting_outside_its_section_is_told_where_it_belongs() {
         ]
     );
 }
+
+#[test]
+fn problems_of_several_files_come_in_the_order_of_the_files() {
+    let layers = Layers::new()
+        .toml("site.toml", "[node]\nnome = \"a\"\nnume = \"a\"\n")
+        .toml("host.toml", "[node]\nneme = \"a\"\n");
+    let places: Vec<String> = problems(layers).iter().map(|p| p.split(": ").next().unwrap_or("").to_owned()).collect();
+    assert_eq!(places, ["site.toml:2", "site.toml:3", "host.toml:2"]);
+}

@@ -165,7 +165,7 @@ fn c08_a_rescue_carries_the_whole_session() {
 
     assert!(b.merge(&expired[0], IDLE + at(1)).rescue);
     let mut rescued = Vec::new();
-    b.context.rescue(uid, IDLE + at(1), &mut |e| rescued.push(e.frame.clone()));
+    b.context.rescue(uid, IDLE + at(1), &mut |e| rescued.push(e.frame));
     c.merge(&one(rescued), IDLE + at(1));
     // B is gone now.
     assert_eq!(c.get("s", "x", IDLE + at(2)).as_deref(), Some("1"));

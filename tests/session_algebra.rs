@@ -156,7 +156,7 @@ impl World {
             }
             Op::Rescue { member } => {
                 for (uid, _) in self.members[member].dump() {
-                    self.members[member].context.rescue(uid, now, &mut |e| self.frames.push(e.frame.clone()));
+                    self.members[member].context.rescue(uid, now, &mut |e| self.frames.push(e.frame));
                 }
             }
             Op::Deliver { frame, member } => {

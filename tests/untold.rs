@@ -43,7 +43,7 @@ fn a_mere_access_that_nobody_is_told_makes_no_version() {
     let late = at(30);
     let context = &a.context;
     let access = Changes { touch: true, silent: true, ..Changes::default() };
-    let commit = context.commit(&a.begin("s", late), &access, late, &mut |_| panic!("it tells nobody")).unwrap();
+    let commit = context.commit(&mut a.begin("s", late), &access, late, &mut |_| panic!("it tells nobody")).unwrap();
     assert_eq!(commit.status, CommitStatus::Unchanged);
     let told = a.set("s", "cart", "tea", late);
     assert!(!b.merge(&told[0], late).partial, "a delta on what was told");

@@ -7,24 +7,27 @@ use serde_json::{Value, json};
 
 use super::flags::Settings;
 use super::output::Output;
-use super::{Exit, Failure};
+use super::{EXIT_CODES, Exit, Failure};
 use crate::config::{Config, KEYS, Layers, Origin, Problem};
 
 /// The subcommands of `hotspare config`.
 #[derive(Debug, Subcommand)]
 pub(super) enum ConfigCommand {
     /// Check a file: print OK, or every problem with its line
+    #[command(after_help = EXIT_CODES)]
     Check {
         /// The file
         file: PathBuf,
     },
     /// Print the settings as TOML, with where each value comes from
+    #[command(after_help = EXIT_CODES)]
     Dump {
         /// The layers to put on top of each other
         #[command(flatten)]
         settings: Settings,
     },
     /// List every setting: its key, variable, flag, default and meaning
+    #[command(after_help = EXIT_CODES)]
     Keys,
 }
 

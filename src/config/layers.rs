@@ -42,15 +42,16 @@ impl fmt::Display for Origin {
     }
 }
 
-/// Where a problem is met first by whoever goes through the layers: files by line, the environment, flags.
-fn place(problem: &Problem) -> (u8, &str, usize) {
+/// Where a problem is met first by whoever goes through the layers: files as they were added, each by line, the
+/// environment, flags.
+fn place(files: &[String], problem: &Problem) -> (u8, usize, usize) {
     let places = problem.origins.iter().map(|origin| match origin {
-        Origin::File(name, line) => (0, &**name, *line),
-        Origin::Env(_) => (1, "", 0),
-        Origin::Flag(_) => (2, "", 0),
-        Origin::Preset(_) => (3, "", 0),
+        Origin::File(name, line) => (0, files.iter().position(|f| **f == **name).unwrap_or(files.len()), *line),
+        Origin::Env(_) => (1, 0, 0),
+        Origin::Flag(_) => (2, 0, 0),
+        Origin::Preset(_) => (3, 0, 0),
     });
-    places.min().unwrap_or((3, "", 0))
+    places.min().unwrap_or((3, 0, 0))
 }
 
 /// Collects layers, lowest first, and loads them.
@@ -75,6 +76,8 @@ fn place(problem: &Problem) -> (u8, &str, usize) {
 /// ```
 #[derive(Clone, Debug, Default)]
 pub struct Layers {
+    /// Names of the files, lowest first.
+    files: Vec<String>,
     presets: Vec<Given<()>>,
     given: Vec<Given<&'static Key>>,
     /// Settings whose value had the wrong type; their rules are not looked at.
@@ -104,7 +107,8 @@ impl Layers {
         match read_bounded(path) {
             Ok(text) => self.toml(&name, &text),
             Err(why) => {
-                let at = Origin::File(name.into(), 0);
+                let at = Origin::File(name.clone().into(), 0);
+                self.files.push(name);
                 self.problems.push(Problem::error(why, &[]).at(at));
                 self
             }
@@ -114,6 +118,7 @@ impl Layers {
     /// Adds TOML text; `name` is what problems call it.
     #[must_use]
     pub fn toml(mut self, name: &str, text: &str) -> Self {
+        self.files.push(name.to_owned());
         toml::read(name, text, &mut self);
         self
     }
@@ -170,7 +175,7 @@ impl Layers {
     /// Every problem of every layer and every broken rule, warnings among them, where at least one is an error. A rule
     /// is not looked at where one of its settings was not readable.
     pub fn load(self) -> Result<Loaded, Vec<Problem>> {
-        let Self { presets, given, mut unreadable, mut problems } = self;
+        let Self { files, presets, given, mut unreadable, mut problems } = self;
         let mut preset = PRESETS[0];
         for Given { text, origin, .. } in presets {
             match PRESETS.iter().find(|(name, _)| *name == text) {
@@ -207,7 +212,7 @@ impl Layers {
             problem.origins = problem.keys.iter().filter_map(set).collect();
             problems.push(problem);
         }
-        problems.sort_by(|a, b| place(a).cmp(&place(b)));
+        problems.sort_by_key(|problem| place(&files, problem));
         if problems.iter().any(Problem::is_error) {
             return Err(problems);
         }

@@ -9,7 +9,7 @@ use std::task::Waker;
 use crossbeam::channel;
 use crossbeam::queue::SegQueue;
 use parking_lot::{Mutex, RwLock};
-use smallvec::SmallVec;
+use smallvec::{SmallVec, smallvec};
 
 use super::peer::{LaneRef, Peer, Roster, SessionRef};
 use super::pull::Pulls;
@@ -31,6 +31,9 @@ const INPUTS_MAX: usize = 1 << 16;
 const NAMES_KEPT: usize = 64;
 /// Ops kept for reuse.
 const OPS_KEPT: usize = 1024;
+
+/// A frame, cut where it is too long for one.
+type Pieces = SmallVec<[FrameOut; 1]>;
 
 /// What a core is made with.
 #[derive(Clone, Debug)]
@@ -363,8 +366,9 @@ impl<P> Core<P> {
     /// Leaves whom to wake when a queue falls below low water. Check [`Core::is_pressed`] again afterwards.
     pub fn wake_on_space(&self, waker: Waker) {
         let mut space = self.space.lock();
-        // One place for each caller, however often it looks: the list is bounded by the threads that wait.
+        // One place for each that waits, a thread or a connection of the agent, however often it looks.
         if !space.iter().any(|w| w.will_wake(&waker)) {
+            bump(&self.counters.back_pressure);
             space.push(waker);
         }
     }
@@ -376,7 +380,7 @@ impl<P> Core<P> {
     pub fn commit(
         &self,
         context: &Arc<Context>,
-        handle: &Handle,
+        handle: &mut Handle,
         changes: &Changes,
         send: Send,
         now: Time,
@@ -409,21 +413,20 @@ impl<P> Core<P> {
     pub(super) fn spread(
         &self,
         context: &Arc<Context>,
-        emission: &Emission<'_>,
+        mut emission: Emission<'_>,
         op: Option<&Arc<Op>>,
         fx: &mut Effects<P>,
     ) -> u32 {
         // Read under the session's lock: a member admitted later gets this change by its snapshot.
-        let roster = self.roster();
+        let roster = self.roster.read();
         if roster.peers.is_empty() {
             return 0;
         }
         bump(&self.counters.frames_encoded);
-        let content = Content::Session(SessionRef { context: Arc::clone(context), uid: emission.uid });
-        let delta = emission.frame.pieces();
-        let mut present: Option<SmallVec<[FrameOut; 1]>> = None;
+        let mut delta = emission.take_frame().split();
+        let mut present: Option<Pieces> = None;
         let mut count = 0;
-        for peer in &roster.peers {
+        for (at, peer) in roster.peers.iter().enumerate() {
             let counts = peer.counts();
             if !counts && peer.owe(context, emission.uid) {
                 // Its donation brings it, once, however often it changes until then: the queue is the donation's.
@@ -432,8 +435,7 @@ impl<P> Core<P> {
                 }
                 continue;
             }
-            let pieces =
-                if counts { &*delta } else { present.get_or_insert_with(|| emission.present().split()).as_slice() };
+            let pieces = if counts { &mut delta } else { present.get_or_insert_with(|| emission.present().split()) };
             let bytes: usize = pieces.iter().map(|p| p.len).sum();
             if !self.fits(peer, bytes) {
                 self.overflow(peer, fx);
@@ -452,7 +454,10 @@ impl<P> Core<P> {
                 }
                 waits
             });
-            self.push(peer, lane, pieces, &content, op, fx);
+            // The last takes the frame itself.
+            let pieces = if at + 1 == roster.peers.len() { std::mem::take(pieces) } else { pieces.clone() };
+            let content = Content::Session(SessionRef { context: Arc::clone(context), uid: emission.uid });
+            self.push(peer, lane, pieces, content, op, fx);
             count += 1;
         }
         count
@@ -470,8 +475,8 @@ impl<P> Core<P> {
         &self,
         peer: &Arc<Peer<P>>,
         lane: usize,
-        pieces: &[FrameOut],
-        content: &Content<SessionRef>,
+        pieces: Pieces,
+        content: Content<SessionRef>,
         op: Option<&Arc<Op>>,
         fx: &mut Effects<P>,
     ) {
@@ -510,7 +515,7 @@ impl<P> Core<P> {
             return;
         }
         let content = Content::Session(SessionRef { context: Arc::clone(context), uid });
-        self.push(peer, peer.lane_of(uid), &pieces, &content, None, fx);
+        self.push(peer, peer.lane_of(uid), pieces, content, None, fx);
     }
 
     /// Queues a control message.
@@ -523,7 +528,7 @@ impl<P> Core<P> {
         fx: &mut Effects<P>,
     ) {
         let frame = wire::encode_control(message);
-        self.push(peer, lane, &[frame], &Content::Control, op, fx);
+        self.push(peer, lane, smallvec![frame], Content::Control, op, fx);
     }
 
     /// Queues the end of a donation on a lane, unless the queue was given up since `losses` were counted: then the end would
@@ -544,7 +549,7 @@ impl<P> Core<P> {
             } else if peer.losses() != losses {
                 fx.wakes.extend(op.miss(peer.id(), MissingReason::Repair));
             } else {
-                out.push(&[frame], &Content::Control, Some(op));
+                out.push([frame], Content::Control, Some(op));
             }
         });
         bump(&self.counters.frames_sent);
@@ -613,7 +618,7 @@ impl<P> Core<P> {
         if !unacked.is_empty() {
             bump(&self.counters.reconnects);
         }
-        let mut again: Vec<(SmallVec<[FrameOut; 1]>, Content<SessionRef>, Ops)> = Vec::new();
+        let mut again: Vec<(Pieces, Content<SessionRef>, Ops)> = Vec::new();
         // Several changes of one session need its state once, or a window of small deltas would become as many whole sessions.
         let mut places: BTreeMap<(usize, Uid), usize> = BTreeMap::new();
         let mut bytes = 0;
@@ -731,7 +736,7 @@ impl<P> Core<P> {
         }
         let (Some(event), Some(id)) = (merged.event, &merged.id) else { return };
         let context = String::from_utf8_lossy(context.name()).into_owned();
-        let id = id.to_vec();
+        let id = id.name().to_vec();
         self.tell(match event {
             MergedEvent::Created => Event::SessionCreated(context, id),
             MergedEvent::Changed => Event::SessionChanged(context, id),

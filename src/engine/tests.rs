@@ -190,7 +190,7 @@ impl Node {
         context.create(&mut handle);
         let mut changes = Changes { touch: true, ..Changes::default() };
         changes.writes.push((b"value".as_slice().into(), Some(Slice::copy_from(value))));
-        self.core.commit(&context, &handle, &changes, send, self.now, &mut self.fx).unwrap().op
+        self.core.commit(&context, &mut handle, &changes, send, self.now, &mut self.fx).unwrap().op
     }
 }
 

@@ -164,18 +164,20 @@ impl Request {
         let config = &shell.config;
         let waits = config.mode != Mode::Asynchronous;
         let limit = if waits { config.ack_timeout } else { config.queue_wait };
-        let deadline = shell.now() + limit;
-        if !self.changes.silent {
-            shell.wait_for_space(deadline);
+        // Who waits for acks has one deadline for all; who does not needs the clock only where it has to wait.
+        let mut deadline = waits.then(|| shell.now() + limit);
+        if !self.changes.silent && shell.core.is_pressed() {
+            shell.wait_for_space(*deadline.get_or_insert_with(|| shell.now() + limit));
         }
         let send = if waits { Send::Acked(config.ack) } else { Send::Queued };
-        let (committed, fx) = self.commit(send, shell.recent())?;
-        let outcome = match &committed.op {
-            Some(op) => {
+        let (committed, fx) = self.commit(send)?;
+        let shell = &self.inner.shell;
+        let outcome = match (&committed.op, deadline) {
+            (Some(op), Some(deadline)) => {
                 shell.write_and_wait(fx, op, deadline);
                 outcome(&self.inner, &committed, Some(op))
             }
-            None => {
+            _ => {
                 shell.hand_over(fx);
                 outcome(&self.inner, &committed, None)
             }
@@ -192,12 +194,12 @@ impl Request {
     /// Nothing changed. See [`EndError`] for whether to try again.
     pub fn end_with_ticket(mut self, uri: &str) -> Result<Ticket, EndError> {
         self.changes.silent = self.inner.filter.matches(uri);
-        let (committed, fx) = self.commit(Send::Acked(self.inner.shell.config.ack), self.inner.shell.recent())?;
+        let (committed, fx) = self.commit(Send::Acked(self.inner.shell.config.ack))?;
         self.inner.shell.hand_over(fx);
         Ok(Ticket { inner: self.inner, committed })
     }
 
-    fn commit(&self, send: Send, now: Time) -> Result<(Committed, Effects<crate::runtime::Port>), EndError> {
+    fn commit(&mut self, send: Send) -> Result<(Committed, Effects<crate::runtime::Port>), EndError> {
         let shell = &self.inner.shell;
         if shell.is_forked() {
             return Err(EndError::Forked);
@@ -212,7 +214,7 @@ impl Request {
         let mut fx = Effects::default();
         let committed = shell
             .core
-            .commit(&self.context, &self.handle, &self.changes, send, now, &mut fx)
+            .commit(&self.context, &mut self.handle, &self.changes, send, shell.recent(), &mut fx)
             .map_err(EndError::Commit)?;
         Ok((committed, fx))
     }

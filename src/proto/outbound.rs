@@ -200,25 +200,28 @@ impl<T: Clone + PartialEq> Outbound<T> {
     }
 
     /// Queues one frame (already cut to size: several pieces for a large one). The op, if any, expects this member.
-    pub fn push(&mut self, pieces: &[FrameOut], content: &Content<T>, op: Option<&Arc<Op>>) -> usize {
+    pub fn push(
+        &mut self,
+        pieces: impl IntoIterator<Item = FrameOut>,
+        content: Content<T>,
+        op: Option<&Arc<Op>>,
+    ) -> usize {
         self.push_for(pieces, content, op.cloned().into_iter().collect())
     }
 
-    fn push_for(&mut self, pieces: &[FrameOut], content: &Content<T>, mut ops: Ops) -> usize {
-        let mut added = 0;
-        for (i, piece) in pieces.iter().enumerate() {
-            let last = i + 1 == pieces.len();
-            added += piece.len;
-            self.entries.push_back(Entry {
-                frame: Some(piece.clone()),
-                content: content.clone(),
-                ops: if last { std::mem::take(&mut ops) } else { Ops::new() },
-                len: piece.len,
-                piece: !last,
-            });
+    fn push_for(&mut self, pieces: impl IntoIterator<Item = FrameOut>, content: Content<T>, ops: Ops) -> usize {
+        let before = self.unwritten;
+        let mut pieces = pieces.into_iter().peekable();
+        while let Some(piece) = pieces.next() {
+            self.unwritten += piece.len;
+            if pieces.peek().is_none() {
+                self.entries.push_back(Entry { len: piece.len, frame: Some(piece), content, ops, piece: false });
+                break;
+            }
+            let content = content.clone();
+            self.entries.push_back(Entry { len: piece.len, frame: Some(piece), content, ops: Ops::new(), piece: true });
         }
-        self.unwritten += added;
-        added
+        self.unwritten - before
     }
 
     /// Takes the drain when there is something to write and nobody holds it.
@@ -428,7 +431,7 @@ impl<T: Clone + PartialEq> Outbound<T> {
         let behind = std::mem::take(&mut self.entries);
         let mut added = 0;
         for (pieces, content, ops) in again {
-            added += self.push_for(&pieces, &content, ops);
+            added += self.push_for(pieces, content, ops);
         }
         self.entries.extend(behind);
         self.state = LaneState::Open;

@@ -271,10 +271,6 @@ impl Shell {
 
     /// Waits while a member's queue is above high water, at most until the deadline.
     pub(crate) fn wait_for_space(&self, deadline: Time) {
-        if !self.core.is_pressed() {
-            return;
-        }
-        bump(&self.core.counters.back_pressure);
         let waker = port::thread_waker();
         while self.core.is_pressed() && !self.is_closed() {
             self.core.wake_on_space(Waker::clone(&waker));

@@ -1,5 +1,6 @@
 //! One attribute of a record, and its key.
 
+use std::cmp::Ordering;
 use std::ops::Deref;
 
 use smallvec::SmallVec;
@@ -17,17 +18,8 @@ pub(crate) struct Attr {
 }
 
 impl Attr {
-    /// The name without the kind byte.
     pub(crate) fn name(&self) -> &[u8] {
-        &self.key[1..]
-    }
-
-    /// The name as a slice of its own; a session's name shares the key's memory.
-    pub(crate) fn shared_name(&self) -> Slice {
-        match &self.key {
-            Key::Short(..) => Slice::copy_from(self.name()),
-            Key::Long(key) => key.slice(1..key.len()),
-        }
+        self.key.name()
     }
 
     pub(crate) fn is(&self, kind: u8) -> bool {
@@ -47,49 +39,58 @@ impl Attr {
 
 /// An internal key: kind byte, then name.
 ///
-/// Short ones, which nearly all names of attributes are, lie in the record itself: no allocation for each, and no cache
-/// miss to find one. Names of sessions are shared with the index instead.
+/// Short ones, which nearly all names of attributes and of sessions are, lie where they are used: no allocation and no count
+/// for each, and no cache miss to compare one. Longer ones share their memory.
 #[derive(Clone, Debug)]
-pub(crate) enum Key {
+pub struct Key(Bytes);
+
+#[derive(Clone, Debug)]
+enum Bytes {
+    /// Length, then as many bytes.
     Short(u8, [u8; SHORT_MAX]),
     Long(Slice),
 }
 
-/// What fits beside the length in the place of a slice and its tag.
-const SHORT_MAX: usize = 22;
+/// A session id of 32 characters fits with its kind; so does one with a short route behind it.
+const SHORT_MAX: usize = 38;
 
-const _: () = assert!(size_of::<Key>() == 24 && size_of::<Attr>() <= 64);
+const _: () = assert!(size_of::<Key>() == 40 && size_of::<Attr>() == 72);
 
 impl Key {
     pub(crate) fn new(kind: u8, name: &[u8]) -> Self {
         match u8::try_from(name.len() + 1) {
-            Ok(len) if usize::from(len) <= SHORT_MAX && kind != key::NAME => {
+            Ok(len) if usize::from(len) <= SHORT_MAX => {
                 let mut bytes = [0; SHORT_MAX];
                 bytes[0] = kind;
                 bytes[1..usize::from(len)].copy_from_slice(name);
-                Self::Short(len, bytes)
+                Self(Bytes::Short(len, bytes))
             }
             _ => {
                 let mut bytes: SmallVec<[u8; 64]> = SmallVec::with_capacity(name.len() + 1);
                 bytes.push(kind);
                 bytes.extend_from_slice(name);
-                Self::Long(Slice::copy_from(&bytes))
+                Self(Bytes::Long(Slice::copy_from(&bytes)))
             }
         }
     }
 
-    /// The same bytes as a slice.
-    pub(crate) fn shared(&self) -> Slice {
-        match self {
-            Self::Short(..) => Slice::copy_from(self),
-            Self::Long(key) => key.clone(),
-        }
+    /// Takes a whole key, kind byte and all; empty ones are none.
+    pub(crate) fn of(key: &[u8]) -> Option<Self> {
+        let (kind, name) = key.split_first()?;
+        Some(Self::new(*kind, name))
     }
 
-    fn allocated(&self) -> usize {
-        match self {
-            Self::Short(..) => 0,
-            Self::Long(key) => key.allocated(),
+    /// The name without the kind byte.
+    #[must_use]
+    pub fn name(&self) -> &[u8] {
+        &self[1..]
+    }
+
+    /// Bytes that it occupies elsewhere.
+    pub(crate) fn allocated(&self) -> usize {
+        match &self.0 {
+            Bytes::Short(..) => 0,
+            Bytes::Long(key) => key.allocated(),
         }
     }
 }
@@ -98,10 +99,30 @@ impl Deref for Key {
     type Target = [u8];
 
     fn deref(&self) -> &[u8] {
-        match self {
-            Self::Short(len, bytes) => &bytes[..usize::from(*len)],
-            Self::Long(key) => key,
+        match &self.0 {
+            Bytes::Short(len, bytes) => &bytes[..usize::from(*len)],
+            Bytes::Long(key) => key,
         }
+    }
+}
+
+impl PartialEq for Key {
+    fn eq(&self, other: &Self) -> bool {
+        **self == **other
+    }
+}
+
+impl Eq for Key {}
+
+impl PartialOrd for Key {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Key {
+    fn cmp(&self, other: &Self) -> Ordering {
+        (**self).cmp(&**other)
     }
 }
 
@@ -115,9 +136,9 @@ mod tests {
             let name = vec![7; len];
             for kind in [key::ATTR, key::NAME] {
                 let key = Key::new(kind, &name);
-                assert_eq!((key[0], &key[1..]), (kind, name.as_slice()));
-                assert_eq!(key.shared().as_bytes(), &*key);
-                assert_eq!(key.allocated() == 0, kind == key::ATTR && len < SHORT_MAX);
+                assert_eq!((key[0], key.name()), (kind, name.as_slice()));
+                assert_eq!(Key::of(&key).unwrap(), key);
+                assert_eq!(key.allocated() == 0, len < SHORT_MAX);
             }
         }
     }

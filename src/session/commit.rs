@@ -3,14 +3,17 @@
 //! One version for all that a request changed in a session; `base` is the session's `top` before. Every limit is checked before
 //! anything changes. A commit to an expired session makes it visible again: a newer access wins over idleness.
 
+use std::borrow::Cow;
+use std::sync::Arc;
 use std::time::Duration;
 
 use smallvec::SmallVec;
 
+use super::attr::Attr;
 use super::context::{Context, Weight};
 use super::emit::{Emission, Held, attr_out};
 use super::kill::Death;
-use super::record::{Effects, Growth, OVER_MAX, Record, compact, signed};
+use super::record::{Effects, Growth, OVER_MAX, Place, Record, compact, signed};
 use super::time::{Millis, millis};
 use super::{Handle, NAME_BYTES_MAX, key};
 use crate::buffer::Slice;
@@ -100,10 +103,13 @@ const UNCHANGED: Commit = Commit { status: CommitStatus::Unchanged, version: Ver
 struct Op<'a> {
     kind: u8,
     name: &'a [u8],
-    value: Option<Slice>,
+    value: Option<Cow<'a, Slice>>,
     /// Every uid of a union gets it; writes go to the lowest alone.
     everywhere: bool,
 }
+
+/// Ops that change a record, and where.
+type Placed<'a> = SmallVec<[(&'a Op<'a>, Place); 4]>;
 
 /// What a request changed, ready to be applied to each of its uids.
 #[derive(Debug)]
@@ -118,19 +124,25 @@ impl Context {
     /// Applies a request's changes. `emit` runs under the lock of the session, once per uid that changed, so that two commits
     /// of one session reach each lane in their order; it must not block nor call back into the store.
     ///
+    /// The handle gives up what it read, but for a full write, which is compared with it.
+    ///
     /// # Errors
     /// A limit would be passed; nothing changed then.
     pub fn commit(
         &self,
-        handle: &Handle,
+        handle: &mut Handle,
         changes: &Changes,
         now: Time,
-        emit: &mut dyn FnMut(&Emission<'_>),
+        emit: &mut dyn FnMut(Emission<'_>),
     ) -> Result<Commit, CommitError> {
         let now = millis(now);
         if changes.invalidate {
             return Ok(self.end(handle, now, emit));
         }
+        if !changes.full {
+            handle.forget();
+        }
+        let handle = &*handle;
         let plan = Plan::new(handle, changes, self.limits.value_bytes_max)?;
         if !handle.exists() {
             return Ok(if plan.ops.is_empty() { UNCHANGED } else { ENDED });
@@ -154,7 +166,7 @@ impl Context {
     }
 
     /// Kills what the handle sees, and every create that is pending under its id.
-    fn end(&self, handle: &Handle, now: Millis, emit: &mut dyn FnMut(&Emission<'_>)) -> Commit {
+    fn end(&self, handle: &Handle, now: Millis, emit: &mut dyn FnMut(Emission<'_>)) -> Commit {
         self.names.kill_pending(handle.id());
         let mut killed = false;
         for &uid in handle.uids() {
@@ -174,10 +186,10 @@ impl Context {
         new_id: Option<&Slice>,
         plan: &Plan<'_>,
         now: Millis,
-        emit: &mut dyn FnMut(&Emission<'_>),
+        emit: &mut dyn FnMut(Emission<'_>),
     ) -> Result<Option<Commit>, CommitError> {
         let [uid] = *handle.uids() else { return Ok(Some(ENDED)) };
-        let id = new_id.unwrap_or_else(|| handle.name());
+        let id = new_id.map_or_else(|| handle.id(), Slice::as_bytes);
         check_id(id)?;
         let expired = self.expired_under(id, uid, now);
         let cell = self.cell(uid);
@@ -191,11 +203,11 @@ impl Context {
         }
 
         let version = self.next_version();
-        let mut record = Box::new(Record::new());
+        let mut record = Record::new();
         let mut effects = Effects::default();
         record.put(key::NAME, id, version, Some(Slice::empty()), &mut effects);
         for op in plan.ops.iter().filter(|op| op.kind != key::NAME && op.value.is_some()) {
-            record.put(op.kind, op.name, version, op.value.as_ref().map(compact), &mut effects);
+            record.put(op.kind, op.name, version, op.value.as_deref().map(compact), &mut effects);
         }
         record.write(version);
         record.untold = plan.silent;
@@ -216,14 +228,14 @@ impl Context {
             return Ok(Some(ENDED));
         }
 
-        let record = shard.records.insert(uid, record);
+        let record = Arc::make_mut(shard.records.insert(uid, Arc::new(record)));
         self.settle(Weight::default(), Weight::of(record), reserved);
         cell.schedule(&mut shard.queue, uid, record, record.deadline(self.me, &self.spans));
         let frame = {
             let attrs: SmallVec<[AttrOut<'_>; 4]> = record.attrs().iter().map(attr_out).collect();
             self.delta_frame(uid, record, Version::ZERO, &attrs, record.over(), now)
         };
-        emit(&Emission::new(self, uid, frame, Held::Record(record), now));
+        emit(Emission::new(self, uid, frame, Held::Record(record), now));
         drop(guard);
 
         // The others hear of these deaths with the create itself.
@@ -255,7 +267,7 @@ impl Context {
         plan: &Plan<'_>,
         lead: bool,
         now: Millis,
-        emit: &mut dyn FnMut(&Emission<'_>),
+        emit: &mut dyn FnMut(Emission<'_>),
     ) -> Result<Commit, CommitError> {
         let cell = self.cell(uid);
         let mut guard = cell.lock.write();
@@ -265,8 +277,10 @@ impl Context {
             return Ok(ENDED);
         }
 
-        let ops: SmallVec<[&Op<'_>; 4]> = plan.ops.iter().filter(|op| op.applies(record, lead)).collect();
+        let ops = plan.ops.iter().filter(|op| lead || op.everywhere).map(|op| (op, record.find(op.kind, op.name)));
+        let ops: Placed<'_> = ops.filter(|(op, place)| op.applies(place.ok().map(|at| &record.attrs()[at]))).collect();
         let reserved = self.reserve(record, &ops, lead)?;
+        let record = Arc::make_mut(record);
         let (before, base, revived) = (Weight::of(record), record.top, record.is_expired());
         if plan.touch || !ops.is_empty() {
             (record.access, record.here) = (now, now);
@@ -284,8 +298,11 @@ impl Context {
         }
         let version = self.next_version();
         let mut effects = Effects::default();
-        for op in &ops {
-            record.put(op.kind, op.name, version, op.value.as_ref().map(compact), &mut effects);
+        let mut moved = false;
+        for (op, place) in &ops {
+            let place = if moved { record.find(op.kind, op.name) } else { *place };
+            moved |= place.is_err();
+            record.put_at(place, op.kind, op.name, version, op.value.as_deref().map(compact), &mut effects);
         }
         record.write(version);
         self.index(uid, &effects);
@@ -296,12 +313,11 @@ impl Context {
             // Others may have dropped the attributes of an expired session, and lack what they were not told.
             self.present_frame(uid, Held::Record(record), 0, now)
         } else {
-            // What has the new version is what changed.
-            let changed = record.attrs().iter().filter(|attr| attr.version == version);
-            let attrs: SmallVec<[AttrOut<'_>; 4]> = changed.map(attr_out).collect();
+            let places = ops.iter().map(|(op, place)| if moved { record.find(op.kind, op.name) } else { *place });
+            let attrs: SmallVec<[AttrOut<'_>; 4]> = places.flatten().map(|at| attr_out(&record.attrs()[at])).collect();
             self.delta_frame(uid, record, base, &attrs, &[], now)
         };
-        emit(&Emission::new(self, uid, frame, Held::Record(record), now));
+        emit(Emission::new(self, uid, frame, Held::Record(record), now));
         drop(guard);
         drop(effects);
         Ok(Commit { status: CommitStatus::Changed, version })
@@ -309,10 +325,11 @@ impl Context {
 
     /// Checks the limits of a session and of the store, and sets the growth aside. The other uids of a union get no values;
     /// they are past refusing, as the first has changed.
-    fn reserve(&self, record: &Record, ops: &[&Op<'_>], lead: bool) -> Result<isize, CommitError> {
+    fn reserve(&self, record: &Record, ops: &[(&Op<'_>, Place)], lead: bool) -> Result<isize, CommitError> {
         let mut growth = Growth::default();
-        for op in ops {
-            let one = record.growth(op.kind, op.name, op.value.as_ref());
+        for (op, place) in ops {
+            let value = op.value.as_deref().map(|v| (v.len(), v.allocated()));
+            let one = record.growth(*place, op.kind, op.name, value);
             growth.bytes += one.bytes;
             growth.payload += one.payload;
         }
@@ -332,17 +349,13 @@ impl Context {
 }
 
 impl Op<'_> {
-    /// Whether it changes the record. Setting an attribute always does, even to what it is: the application said so.
-    fn applies(&self, record: &Record, lead: bool) -> bool {
-        if !lead && !self.everywhere {
-            return false;
-        }
-        match (&self.value, self.kind) {
-            (None, _) => record.has(self.kind, self.name),
-            (Some(_), key::NAME) => !record.has(self.kind, self.name),
-            (Some(value), key::IDLE) => {
-                record.get(self.kind, self.name).is_none_or(|a| a.value.as_ref() != Some(value))
-            }
+    /// Whether it changes what is held. Setting an attribute always does, even to what it is: the application said so.
+    fn applies(&self, held: Option<&Attr>) -> bool {
+        let held = held.and_then(|attr| attr.value.as_ref());
+        match (self.value.as_deref(), self.kind) {
+            (None, _) => held.is_some(),
+            (Some(_), key::NAME) => held.is_none(),
+            (Some(value), key::IDLE) => held != Some(value),
             (Some(_), _) => true,
         }
     }
@@ -360,7 +373,8 @@ impl<'a> Plan<'a> {
             if len > value_bytes_max {
                 return Err(CommitError::ValueTooLarge(value_bytes_max, len));
             }
-            ops.push(Op { kind: key::ATTR, name, value: value.clone(), everywhere: value.is_none() });
+            let value = value.as_ref().map(Cow::Borrowed);
+            ops.push(Op { kind: key::ATTR, name, everywhere: value.is_none(), value });
         }
         keep_last(&mut ops);
         if changes.full {
@@ -369,14 +383,14 @@ impl<'a> Plan<'a> {
         if let Some(new) = &changes.new_id {
             check_id(new)?;
             if new.as_bytes() != handle.id() {
-                ops.push(Op { kind: key::NAME, name: new, value: Some(Slice::empty()), everywhere: true });
+                ops.push(Op { kind: key::NAME, name: new, value: Some(Cow::Owned(Slice::empty())), everywhere: true });
                 ops.push(Op { kind: key::NAME, name: handle.id(), value: None, everywhere: true });
             }
         }
         if let Some(idle) = changes.max_idle {
             let ms = u64::try_from(idle.as_millis()).unwrap_or(u64::MAX);
-            let value = Slice::copy_from(&ms.to_le_bytes());
-            ops.push(Op { kind: key::IDLE, name: &[], value: Some(value), everywhere: true });
+            let value = Some(Cow::Owned(Slice::copy_from(&ms.to_le_bytes())));
+            ops.push(Op { kind: key::IDLE, name: &[], value, everywhere: true });
         }
         let touch = changes.touch || changes.touch_now || changes.full;
         Ok(Self { ops, touch, touch_now: changes.touch_now, silent: changes.silent })
@@ -405,11 +419,12 @@ fn compare<'a>(ops: &mut SmallVec<[Op<'a>; 4]>, handle: &'a Handle) {
     let base = handle.base();
     let missing: SmallVec<[&'a [u8]; 4]> = base
         .iter()
+        .filter(|attr| attr.value.is_some())
         .map(|attr| attr.name())
         .filter(|name| ops.binary_search_by(|op| op.name.cmp(name)).is_err())
         .collect();
     ops.retain(|op| match base.binary_search_by(|attr| attr.name().cmp(op.name)) {
-        Ok(at) => base[at].value != op.value,
+        Ok(at) => base[at].value.as_ref() != op.value.as_deref(),
         Err(_) => op.value.is_some(),
     });
     ops.extend(missing.into_iter().map(|name| Op { kind: key::ATTR, name, value: None, everywhere: true }));

@@ -10,6 +10,7 @@ use std::sync::{Arc, Weak};
 use crossbeam::utils::CachePadded;
 use parking_lot::Mutex;
 
+use super::attr::Key;
 use super::handle::Pending;
 use super::hash::{Keys, SHARDS, shard};
 use super::names::Names;
@@ -112,7 +113,7 @@ impl Context {
     /// The names of live records in one part of the index; `None` past the last part.
     #[must_use]
     pub fn ids(&self, part: usize) -> Option<Vec<Slice>> {
-        self.names.part(part)
+        Some(self.names.part(part)?.iter().map(|name| Slice::copy_from(name.name())).collect())
     }
 
     /// One attribute of the visible session under `id` (of several: the highest version), without copying the value.
@@ -139,7 +140,7 @@ impl Context {
     /// It is empty when there is none. Beginning does not move the idle timer; the commit does.
     #[must_use]
     pub fn begin(self: &Arc<Self>, id: &[u8], now: Time) -> Handle {
-        let Some((name, uids)) = self.names.live(id) else { return Handle::new(Slice::copy_from(id)) };
+        let Some((name, uids)) = self.names.live(id) else { return Handle::new(Key::new(key::NAME, id)) };
         let now = millis(now);
         let mut handle = Handle::new(name);
         for uid in uids {
@@ -162,7 +163,7 @@ impl Context {
         if !handle.exists() {
             let version = self.next_version();
             let uid = Uid { counter: version.counter, member: version.member };
-            handle.pend(Pending::new(context, handle.name().clone(), uid), self.spans.idle);
+            handle.pend(Pending::new(context, handle.key().clone(), uid), self.spans.idle);
         }
     }
 
@@ -238,7 +239,7 @@ impl Context {
             if *live {
                 self.names.add(name, uid);
             } else {
-                self.names.remove(name, uid);
+                self.names.remove(name.name(), uid);
             }
         }
     }

@@ -3,8 +3,10 @@
 //! Of such a session nobody may remember that it ended, so what is held here proves nothing. Until another member shows it
 //! whole it is hidden, and no copy to complete others by; what was written here meanwhile stays and counts once it is confirmed.
 
+use std::sync::Arc;
+
+use super::Key;
 use super::context::Context;
-use crate::buffer::Slice;
 use crate::id::Uid;
 
 impl Context {
@@ -12,7 +14,7 @@ impl Context {
     pub fn doubt(&self, until: u64) {
         for cell in &self.cells {
             for (_, record) in cell.lock.write().records.iter_mut().filter(|(uid, _)| uid.counter <= until) {
-                record.set_doubted(true);
+                Arc::make_mut(record).set_doubted(true);
             }
         }
     }
@@ -21,19 +23,21 @@ impl Context {
     pub fn trust(&self) {
         for cell in &self.cells {
             for (_, record) in cell.lock.write().records.iter_mut().filter(|(_, record)| record.is_doubted()) {
-                record.set_doubted(false);
+                Arc::make_mut(record).set_doubted(false);
             }
         }
     }
 
     /// Drops what is still doubted. Returns ids of what a reader saw before.
-    pub fn drop_doubted(&self) -> Vec<Slice> {
+    pub fn drop_doubted(&self) -> Vec<Key> {
         let mut ended = Vec::new();
         for cell in &self.cells {
-            let doubted: Vec<(Uid, Option<Slice>)> = {
+            let doubted: Vec<(Uid, Option<Key>)> = {
                 let shard = cell.lock.read();
                 let doubted = shard.records.iter().filter(|(_, record)| record.is_doubted());
-                doubted.map(|(uid, r)| (uid, if r.is_expired() || !r.was_whole() { None } else { r.id() })).collect()
+                doubted
+                    .map(|(uid, r)| (uid, if r.is_expired() || !r.was_whole() { None } else { r.id().cloned() }))
+                    .collect()
             };
             for (uid, id) in doubted {
                 if self.drop_record(uid, |record| record.is_doubted()) {

@@ -34,6 +34,12 @@ impl<'a> Emission<'a> {
         Self { context, uid, frame, held, now }
     }
 
+    /// The frame, given up.
+    #[must_use]
+    pub fn take_frame(&mut self) -> FrameOut {
+        std::mem::take(&mut self.frame)
+    }
+
     /// The whole present state, for members that cannot use a delta. Encoded at each call: encode once, share.
     #[must_use]
     pub fn present(&self) -> FrameOut {

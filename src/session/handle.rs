@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use smallvec::SmallVec;
 
-use super::attr::Attr;
+use super::attr::{Attr, Key};
 use super::context::Context;
 use super::key;
 use super::names::Uids;
@@ -20,10 +20,12 @@ use crate::id::{Time, Uid, Version};
 /// What a request read: identity and base.
 #[derive(Clone, Debug)]
 pub struct Handle {
-    id: Slice,
+    id: Key,
     uids: Uids,
-    /// Application attributes, sorted by key; removals only until [`seal`](Self::seal).
-    attrs: SmallVec<[Attr; 4]>,
+    /// The records as they were, in the order of `uids`; one that is created has none.
+    seen: SmallVec<[Arc<Record>; 1]>,
+    /// Of several records: per application attribute the higher version, sorted by key, removals too.
+    union: Vec<Attr>,
     /// The longest idle time of the uids, and when the last of them runs out; `None`: not yet accessed.
     idle: Millis,
     idle_until: Option<Millis>,
@@ -31,14 +33,22 @@ pub struct Handle {
 }
 
 impl Handle {
-    pub(crate) fn new(id: Slice) -> Self {
-        Self { id, uids: Uids::new(), attrs: SmallVec::new(), idle: 0, idle_until: None, pending: None }
+    pub(crate) fn new(id: Key) -> Self {
+        Self {
+            id,
+            uids: Uids::new(),
+            seen: SmallVec::new(),
+            union: Vec::new(),
+            idle: 0,
+            idle_until: None,
+            pending: None,
+        }
     }
 
     /// The id that the request came with.
     #[must_use]
     pub fn id(&self) -> &[u8] {
-        &self.id
+        self.id.name()
     }
 
     /// The sessions behind the id, lowest first; nearly always one.
@@ -68,12 +78,12 @@ impl Handle {
     /// Version of an application attribute as read.
     #[must_use]
     pub fn version(&self, name: &[u8]) -> Option<Version> {
-        Some(self.find(name)?.version)
+        self.find(name).filter(|attr| attr.value.is_some()).map(|attr| attr.version)
     }
 
     /// Application attributes as read: name, version, value; sorted by name.
     pub fn attributes(&self) -> impl Iterator<Item = (&[u8], Version, &Slice)> {
-        self.attrs.iter().filter_map(|a| Some((a.name(), a.version, a.value.as_ref()?)))
+        self.base().iter().filter_map(|a| Some((a.name(), a.version, a.value.as_ref()?)))
     }
 
     /// Remaining idle time as of `now`: max idle minus the time since the last access; `None`: no session.
@@ -95,40 +105,41 @@ impl Handle {
         self.exists().then(|| Duration::from_millis(self.idle.unsigned_abs()))
     }
 
-    pub(crate) fn name(&self) -> &Slice {
+    pub(crate) fn key(&self) -> &Key {
         &self.id
     }
 
-    /// Adds what a record shows: per attribute the higher version, removals too.
-    pub(crate) fn read(&mut self, uid: Uid, record: &Record, spans: &Spans) {
-        let first = self.uids.is_empty();
-        for attr in record.of_kind(key::ATTR) {
-            if first {
-                self.attrs.push(attr.clone());
-                continue;
-            }
-            match self.attrs.binary_search_by(|a| a.key[..].cmp(&attr.key[..])) {
-                Ok(at) if self.attrs[at].version >= attr.version => {}
-                Ok(at) => self.attrs[at] = attr.clone(),
-                Err(at) => self.attrs.insert(at, attr.clone()),
-            }
-        }
+    /// Adds what a record shows.
+    pub(crate) fn read(&mut self, uid: Uid, record: &Arc<Record>, spans: &Spans) {
         self.uids.push(uid);
+        self.seen.push(Arc::clone(record));
         self.idle = self.idle.max(record.idle(spans));
         let until = record.access.saturating_add(record.idle(spans));
         self.idle_until = Some(self.idle_until.unwrap_or(LONG_AGO).max(until));
     }
 
-    /// Ends reading: what is removed in the union is not there.
+    /// Ends reading.
     pub(crate) fn seal(&mut self) {
-        if self.attrs.iter().any(|a| a.value.is_none()) {
-            self.attrs.retain(|a| a.value.is_some());
+        if self.seen.len() > 1 {
+            let mut all: Vec<&Attr> = self.seen.iter().flat_map(|record| record.of_kind(key::ATTR)).collect();
+            all.sort_by(|a, b| a.key.cmp(&b.key).then(b.version.cmp(&a.version)));
+            all.dedup_by(|lower, higher| lower.key == higher.key);
+            self.union = all.into_iter().cloned().collect();
         }
     }
 
-    /// Application attributes as read, sorted by key.
+    /// Application attributes as read, sorted by key, removals too.
     pub(crate) fn base(&self) -> &[Attr] {
-        &self.attrs
+        match self.seen.as_slice() {
+            [one] => one.of_kind(key::ATTR),
+            _ => &self.union,
+        }
+    }
+
+    /// Gives up what was read: who writes a record that nobody reads need not copy it.
+    pub(crate) fn forget(&mut self) {
+        self.seen.clear();
+        self.union.clear();
     }
 
     pub(crate) fn pend(&mut self, pending: Pending, idle: Millis) {
@@ -138,7 +149,8 @@ impl Handle {
     }
 
     fn find(&self, name: &[u8]) -> Option<&Attr> {
-        self.attrs.binary_search_by(|a| a.name().cmp(name)).ok().map(|at| &self.attrs[at])
+        let base = self.base();
+        base.binary_search_by(|a| a.name().cmp(name)).ok().map(|at| &base[at])
     }
 }
 
@@ -146,12 +158,12 @@ impl Handle {
 /// with the last clone of its handle.
 pub(crate) struct Pending {
     context: Arc<Context>,
-    name: Slice,
+    name: Key,
     uid: Uid,
 }
 
 impl Pending {
-    pub(crate) fn new(context: Arc<Context>, name: Slice, uid: Uid) -> Self {
+    pub(crate) fn new(context: Arc<Context>, name: Key, uid: Uid) -> Self {
         context.names.add_pending(&name, uid);
         Self { context, name, uid }
     }
@@ -159,7 +171,7 @@ impl Pending {
 
 impl Drop for Pending {
     fn drop(&mut self) {
-        self.context.names.remove_pending(&self.name, self.uid);
+        self.context.names.remove_pending(self.name.name(), self.uid);
     }
 }
 

@@ -2,12 +2,12 @@
 
 use smallvec::SmallVec;
 
+use super::attr::Key;
 use super::context::{Context, Weight};
 use super::emit::{Emission, Held};
 use super::key;
 use super::record::{Grave, OVER_MAX, signed};
 use super::time::{Millis, millis};
-use crate::buffer::Slice;
 use crate::id::{Time, Uid};
 
 /// How a session dies.
@@ -27,12 +27,12 @@ pub(crate) struct Killed {
     /// It was not dead here before.
     pub(crate) new: bool,
     /// One id, when a reader saw it until now.
-    pub(crate) ended: Option<Slice>,
+    pub(crate) ended: Option<Key>,
 }
 
 impl Context {
     /// Kills every uid under the name, live or pending. Returns how many.
-    pub fn invalidate(&self, id: &[u8], now: Time, emit: &mut dyn FnMut(&Emission<'_>)) -> usize {
+    pub fn invalidate(&self, id: &[u8], now: Time, emit: &mut dyn FnMut(Emission<'_>)) -> usize {
         let now = millis(now);
         let mut killed = self.names.kill_pending(id);
         for uid in self.names.uids(id) {
@@ -42,7 +42,7 @@ impl Context {
     }
 
     /// Kills a session that is held and says so. False when it is not held or already dead.
-    pub(crate) fn kill_held(&self, uid: Uid, now: Millis, emit: &mut dyn FnMut(&Emission<'_>)) -> bool {
+    pub(crate) fn kill_held(&self, uid: Uid, now: Millis, emit: &mut dyn FnMut(Emission<'_>)) -> bool {
         let death = Death { since: now, names: &[], over: &[], unknown: false };
         self.kill(uid, &death, now, Some(emit)).new
     }
@@ -53,7 +53,7 @@ impl Context {
         uid: Uid,
         death: &Death<'_>,
         now: Millis,
-        emit: Option<&mut dyn FnMut(&Emission<'_>)>,
+        emit: Option<&mut dyn FnMut(Emission<'_>)>,
     ) -> Killed {
         let mut killed = Killed::default();
         let mut guard = self.cell(uid).lock.write();
@@ -76,13 +76,13 @@ impl Context {
             }
             (Some(record), _) => {
                 killed.new = true;
-                killed.ended = if record.is_expired() || !record.was_whole() { None } else { record.id() };
+                killed.ended = if record.is_expired() || !record.was_whole() { None } else { record.id().cloned() };
                 let grave = Grave::of(record, death.since);
                 for attr in record.of_kind(key::NAME) {
                     self.names.remove(attr.name(), uid);
                 }
                 for key in grave.names() {
-                    self.names.add_dead(&key.slice(1..key.len()), uid);
+                    self.names.add_dead(key, uid);
                 }
                 self.deaths.lock().insert((death.since, uid));
                 shard.graves.insert(uid, grave)
@@ -94,8 +94,10 @@ impl Context {
             }
         };
         for key in death.names {
-            if grave.add_name(key) {
-                self.names.add_dead(&Slice::copy_from(&key[1..]), uid);
+            if grave.add_name(key)
+                && let Some(key) = Key::of(key)
+            {
+                self.names.add_dead(&key, uid);
             }
         }
         grave.unite_over(death.over.iter().copied().take(OVER_MAX));
@@ -108,7 +110,7 @@ impl Context {
             }
             if let Some(emit) = emit {
                 let frame = self.present_frame(uid, Held::Grave(grave), 0, now);
-                emit(&Emission::new(self, uid, frame, Held::Grave(grave), now));
+                emit(Emission::new(self, uid, frame, Held::Grave(grave), now));
             }
         }
         drop(guard);
@@ -125,7 +127,7 @@ impl Context {
         }
         let Some(grave) = shard.graves.remove(uid) else { return false };
         for key in grave.names() {
-            self.names.remove_dead(&key[1..], uid);
+            self.names.remove_dead(key.name(), uid);
         }
         self.totals.adjust(-signed(grave.bytes()));
         self.totals.tombstones.fetch_sub(1, std::sync::atomic::Ordering::Relaxed);

@@ -2,14 +2,16 @@
 //!
 //! Every limit is checked before anything changes, and every frame moves the clock, refused ones too.
 
+use std::sync::Arc;
+
 use smallvec::SmallVec;
 
+use super::attr::Key;
 use super::context::{Context, Weight};
 use super::kill::{Death, name_keys};
 use super::record::{Claim, Effects, Growth, OVER_MAX, Record, signed};
 use super::time::{LONG_AGO, Millis, before, millis};
 use super::{NAME_BYTES_MAX, key};
-use crate::buffer::Slice;
 use crate::id::{Time, Uid, Version};
 use crate::wire::{AttrView, RefusedCode, SessionView, flags};
 
@@ -25,7 +27,7 @@ pub struct Merged {
     /// What became of it in a reader's eyes.
     pub event: Option<MergedEvent>,
     /// One id of the session, for events.
-    pub id: Option<Slice>,
+    pub id: Option<Key>,
     /// The record was partial and became whole through this frame.
     pub completed: bool,
     /// The session is dead here and the sender does not know: tell it.
@@ -152,9 +154,9 @@ impl Context {
 
         let record = match held {
             true => shard.records.get_mut(uid),
-            false => Some(shard.records.insert(uid, Box::new(Record::new()))),
+            false => Some(shard.records.insert(uid, Arc::new(Record::new()))),
         };
-        let Some(record) = record else { return Ok(Merged::default()) };
+        let Some(record) = record.map(Arc::make_mut) else { return Ok(Merged::default()) };
         let (seen, weight) = if held { (Seen::of(record), Weight::of(record)) } else { Default::default() };
         let mut effects = Effects::default();
         let load = |range| incoming.value(range);
@@ -176,7 +178,7 @@ impl Context {
             partial: is.partial && !is.expired,
             rescue: is.expired && !is.partial && in_use,
             event,
-            id: if event.is_some() { record.id() } else { None },
+            id: if event.is_some() { record.id().cloned() } else { None },
             completed: held && seen.partial && !is.partial,
             dead: false,
         };
@@ -206,8 +208,9 @@ impl Context {
             if name.len() > NAME_BYTES_MAX || len.is_some_and(|l| l > self.limits.value_bytes_max) {
                 return Err(RefusedCode::TooLarge);
             }
-            if record.get(kind, name).is_none_or(|a| a.version < version) {
-                let one = record.growth_of(kind, name, len.map(|l| (l, l)));
+            let place = record.find(kind, name);
+            if place.is_err() || place.is_ok_and(|at| record.attrs()[at].version < version) {
+                let one = record.growth(place, kind, name, len.map(|l| (l, l)));
                 growth.bytes += one.bytes;
                 growth.payload += one.payload;
             }

@@ -43,6 +43,7 @@ mod time;
 use std::fmt;
 use std::time::Duration;
 
+pub use attr::Key;
 pub use commit::{Changes, Commit, CommitError, CommitStatus, Name};
 pub use context::Context;
 pub use digest::{BUCKETS, Buckets, Digest};

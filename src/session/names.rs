@@ -10,10 +10,10 @@ use hashbrown::hash_table::Entry as Slot;
 use parking_lot::RwLock;
 use smallvec::SmallVec;
 
+use super::attr::Key;
 use super::hash::{Keys, SHARDS, shard};
 use super::record::{OVER_MAX, signed};
 use super::store::Totals;
-use crate::buffer::Slice;
 use crate::id::Uid;
 
 /// A few uids, nearly always one.
@@ -28,7 +28,8 @@ pub(crate) struct Names {
 
 #[derive(Debug)]
 struct Entry {
-    name: Slice,
+    /// As an internal key.
+    name: Key,
     /// Uids whose record has this name set, lowest first; expired and partial ones too.
     live: Uids,
     rest: Option<Box<Rest>>,
@@ -47,8 +48,8 @@ impl Names {
         Self { shards: (0..SHARDS).map(|_| RwLock::default()).collect(), keys, totals }
     }
 
-    /// The live uids under a name, lowest first, and the index's own copy of the name.
-    pub(crate) fn live(&self, name: &[u8]) -> Option<(Slice, Uids)> {
+    /// The live uids under a name, lowest first, and its key.
+    pub(crate) fn live(&self, name: &[u8]) -> Option<(Key, Uids)> {
         self.look(name, |e| (e.name.clone(), Uids::from_slice(&e.live)))
     }
 
@@ -63,13 +64,13 @@ impl Names {
     }
 
     /// The names with live uids in one shard; `None` past the last.
-    pub(crate) fn part(&self, shard: usize) -> Option<Vec<Slice>> {
+    pub(crate) fn part(&self, shard: usize) -> Option<Vec<Key>> {
         let shard = self.shards.get(shard)?.read();
         Some(shard.iter().filter(|e| !e.live.is_empty()).map(|e| e.name.clone()).collect())
     }
 
-    pub(crate) fn add(&self, name: &Slice, uid: Uid) {
-        self.edit(name, Some(name), |e| insert_sorted(&mut e.live, uid));
+    pub(crate) fn add(&self, name: &Key, uid: Uid) {
+        self.edit(name.name(), Some(name), |e| insert_sorted(&mut e.live, uid));
     }
 
     pub(crate) fn remove(&self, name: &[u8], uid: Uid) {
@@ -77,8 +78,8 @@ impl Names {
     }
 
     /// A tombstone lies under the name.
-    pub(crate) fn add_dead(&self, name: &Slice, uid: Uid) {
-        self.edit(name, Some(name), |e| {
+    pub(crate) fn add_dead(&self, name: &Key, uid: Uid) {
+        self.edit(name.name(), Some(name), |e| {
             let dead = &mut e.rest.get_or_insert_default().dead;
             insert_sorted(dead, uid);
             if dead.len() > OVER_MAX {
@@ -95,8 +96,8 @@ impl Names {
         });
     }
 
-    pub(crate) fn add_pending(&self, name: &Slice, uid: Uid) {
-        self.edit(name, Some(name), |e| insert_sorted(&mut e.rest.get_or_insert_default().pending, uid));
+    pub(crate) fn add_pending(&self, name: &Key, uid: Uid) {
+        self.edit(name.name(), Some(name), |e| insert_sorted(&mut e.rest.get_or_insert_default().pending, uid));
     }
 
     pub(crate) fn is_pending(&self, name: &[u8], uid: Uid) -> bool {
@@ -127,15 +128,15 @@ impl Names {
 
     fn look<R>(&self, name: &[u8], read: impl FnOnce(&Entry) -> R) -> Option<R> {
         let hash = self.keys.name(name);
-        self.shards[shard(hash)].read().find(hash, |e| e.name.as_bytes() == name).map(read)
+        self.shards[shard(hash)].read().find(hash, |e| e.name.name() == name).map(read)
     }
 
     /// Changes an entry, making it with `make` as its copy of the name, and takes it away once nothing is under it.
-    fn edit<R>(&self, name: &[u8], make: Option<&Slice>, change: impl FnOnce(&mut Entry) -> R) -> Option<R> {
+    fn edit<R>(&self, name: &[u8], make: Option<&Key>, change: impl FnOnce(&mut Entry) -> R) -> Option<R> {
         let hash = self.keys.name(name);
         let keys = self.keys;
         let mut table = self.shards[shard(hash)].write();
-        let slot = table.entry(hash, |e| e.name.as_bytes() == name, |e| keys.name(&e.name));
+        let slot = table.entry(hash, |e| e.name.name() == name, |e| keys.name(e.name.name()));
         let (mut entry, before) = match slot {
             Slot::Occupied(entry) => {
                 let before = entry.get().bytes();
@@ -158,7 +159,7 @@ impl Names {
 }
 
 impl Entry {
-    fn new(name: Slice) -> Self {
+    fn new(name: Key) -> Self {
         Self { name, live: Uids::new(), rest: None }
     }
 

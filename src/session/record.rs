@@ -10,6 +10,8 @@
 //!
 //! A tombstone ([`Grave`]) absorbs a record: it keeps only what killing needs (names, `over`, the time of death).
 
+use std::sync::Arc;
+
 use smallvec::SmallVec;
 
 use super::attr::{Attr, Key};
@@ -60,8 +62,8 @@ pub(crate) struct Record {
 /// What a mutation leaves for its caller: index changes, and memory to free once the lock is gone.
 #[derive(Debug, Default)]
 pub(crate) struct Effects {
-    /// Names (without kind byte) that now lead here, or no longer do.
-    pub(crate) names: SmallVec<[(Slice, bool); 2]>,
+    /// Names (as internal keys) that now lead here, or no longer do.
+    pub(crate) names: SmallVec<[(Key, bool); 2]>,
     /// Values that were replaced.
     pub(crate) trash: SmallVec<[Slice; 4]>,
 }
@@ -84,6 +86,9 @@ pub(crate) struct Claim {
     /// Whether it may fill a gap; a partial holder's present state may not.
     pub(crate) fills: bool,
 }
+
+/// Where an attribute is, or belongs; good until one is inserted or dropped.
+pub(crate) type Place = Result<usize, usize>;
 
 /// How much a record would grow.
 #[derive(Clone, Copy, Debug, Default)]
@@ -168,16 +173,11 @@ impl Record {
         self.put_at(found, kind, name, version, value, effects);
     }
 
-    /// How much [`put`](Self::put) would add: exact for the payload, an estimate for the bytes.
-    pub(crate) fn growth(&self, kind: u8, name: &[u8], value: Option<&Slice>) -> Growth {
-        self.growth_of(kind, name, value.map(|v| (v.len(), v.allocated())))
-    }
-
-    /// The same for a value of known length and memory.
-    pub(crate) fn growth_of(&self, kind: u8, name: &[u8], value: Option<(usize, usize)>) -> Growth {
+    /// How much a value of this length and memory would add at its place: exact for the payload, an estimate for the bytes.
+    pub(crate) fn growth(&self, place: Place, kind: u8, name: &[u8], value: Option<(usize, usize)>) -> Growth {
         let (len, allocated) = value.unwrap_or((0, 0));
         let counts = isize::from(kind == key::ATTR);
-        match self.find(kind, name) {
+        match place {
             Ok(at) => {
                 let old = self.attrs[at].value.as_ref();
                 Growth {
@@ -269,8 +269,8 @@ impl Record {
     }
 
     /// The first name that leads here.
-    pub(crate) fn id(&self) -> Option<Slice> {
-        self.of_kind(key::NAME).iter().find(|a| a.value.is_some()).map(Attr::shared_name)
+    pub(crate) fn id(&self) -> Option<&Key> {
+        self.of_kind(key::NAME).iter().find(|a| a.value.is_some()).map(|a| &a.key)
     }
 
     pub(crate) fn over(&self) -> &[Uid] {
@@ -364,20 +364,22 @@ impl Record {
         }
     }
 
-    fn find(&self, kind: u8, name: &[u8]) -> Result<usize, usize> {
+    /// The place of a key.
+    pub(crate) fn find(&self, kind: u8, name: &[u8]) -> Place {
         self.attrs.binary_search_by(|a| a.key[0].cmp(&kind).then_with(|| a.name().cmp(name)))
     }
 
-    fn put_at(
+    /// Sets or removes an attribute at the place of its key.
+    pub(crate) fn put_at(
         &mut self,
-        found: Result<usize, usize>,
+        place: Place,
         kind: u8,
         name: &[u8],
         version: Version,
         value: Option<Slice>,
         effects: &mut Effects,
     ) {
-        let (at, was) = match found {
+        let (at, was) = match place {
             Ok(at) => {
                 let attr = &mut self.attrs[at];
                 self.bytes -= attr.bytes();
@@ -399,7 +401,7 @@ impl Record {
         self.payload += attr.payload();
         match kind {
             key::NAME if was != attr.value.is_some() => {
-                effects.names.push((attr.shared_name(), attr.value.is_some()));
+                effects.names.push((attr.key.clone(), attr.value.is_some()));
             }
             key::IDLE => self.own_idle = attr.value.as_ref().map_or(-1, |v| idle_from(v)),
             _ => {}
@@ -411,7 +413,7 @@ impl Record {
 #[derive(Clone, Debug)]
 pub(crate) struct Grave {
     /// Internal keys of every name that the session was seen under, so that a later create under one of them lists the uid.
-    names: SmallVec<[Slice; 1]>,
+    names: SmallVec<[Key; 1]>,
     over: Over,
     /// Time of death; a hop carries its age and does not restart it.
     pub(crate) since: Millis,
@@ -426,15 +428,15 @@ impl Grave {
     pub(crate) fn of(record: &Record, since: Millis) -> Self {
         let names = record.of_kind(key::NAME);
         let (set, removed) = (names.iter().filter(|a| a.value.is_some()), names.iter().filter(|a| a.value.is_none()));
-        let names = set.chain(removed).take(NAMES_MAX).map(|a| a.key.shared()).collect();
+        let names = set.chain(removed).take(NAMES_MAX).map(|a| a.key.clone()).collect();
         Self { names, over: record.over.clone(), since }
     }
 
     /// Adds a name (internal key); true when it is new.
     pub(crate) fn add_name(&mut self, key: &[u8]) -> bool {
-        let new = self.names.len() < NAMES_MAX && !self.names.iter().any(|n| n.as_bytes() == key);
+        let new = self.names.len() < NAMES_MAX && !self.names.iter().any(|n| **n == *key);
         if new {
-            self.names.push(Slice::copy_from(key));
+            self.names.extend(Key::of(key));
         }
         new
     }
@@ -443,7 +445,7 @@ impl Grave {
         self.over.unite(uids)
     }
 
-    pub(crate) fn names(&self) -> &[Slice] {
+    pub(crate) fn names(&self) -> &[Key] {
         &self.names
     }
 
@@ -453,8 +455,8 @@ impl Grave {
 
     /// Bytes that it occupies.
     pub(crate) fn bytes(&self) -> usize {
-        let heap = if self.names.spilled() { self.names.capacity() * size_of::<Slice>() } else { 0 };
-        GRAVE_BYTES + heap + self.names.iter().map(Slice::allocated).sum::<usize>() + self.over.bytes()
+        let heap = if self.names.spilled() { self.names.capacity() * size_of::<Key>() } else { 0 };
+        GRAVE_BYTES + heap + self.names.iter().map(Key::allocated).sum::<usize>() + self.over.bytes()
     }
 }
 
@@ -495,8 +497,9 @@ pub(crate) const OVER_MAX: usize = 16;
 /// Most names that a tombstone keeps.
 const NAMES_MAX: usize = 16;
 
-/// A record beside its attributes: itself, its slot in a table filled to 7/8 at most, its place in the expiry queue.
-const RECORD_BYTES: usize = size_of::<Record>() + 2 * (size_of::<(Uid, Box<Record>)>() + 1) + 16;
+/// A record beside its attributes: itself and its counts, its slot in a table filled to 7/8 at most, its place in the expiry queue.
+const RECORD_BYTES: usize =
+    size_of::<[usize; 2]>() + size_of::<Record>() + 2 * (size_of::<(Uid, Arc<Record>)>() + 1) + 16;
 /// A tombstone beside its names: its slot, and its place in the order of deaths.
 const GRAVE_BYTES: usize = 2 * (size_of::<(Uid, Grave)>() + 1) + 48;
 /// What a key costs beside its name: kind byte, slice header, rounding.

@@ -1,5 +1,7 @@
 //! What one member does for another's record, and for its own when it missed something.
 
+use std::sync::Arc;
+
 use super::context::{Context, Weight};
 use super::emit::{Emission, Held};
 use super::record::Effects;
@@ -21,12 +23,12 @@ impl Context {
     }
 
     /// Rescue: a new touch version on a session in use that another member expired; emits its present state.
-    pub fn rescue(&self, uid: Uid, now: Time, emit: &mut dyn FnMut(&Emission<'_>)) {
+    pub fn rescue(&self, uid: Uid, now: Time, emit: &mut dyn FnMut(Emission<'_>)) {
         let now = millis(now);
         let cell = self.cell(uid);
         let mut guard = cell.lock.write();
         let shard = &mut *guard;
-        let Some(record) = shard.records.get_mut(uid) else { return };
+        let Some(record) = shard.records.get_mut(uid).map(Arc::make_mut) else { return };
         let in_use = record.here != LONG_AGO && now.saturating_sub(record.here) <= record.idle(&self.spans);
         if !in_use || !record.is_expired() || record.is_partial() {
             return;
@@ -37,7 +39,7 @@ impl Context {
         self.settle(before, Weight::of(record), 0);
         cell.schedule(&mut shard.queue, uid, record, record.deadline(self.me, &self.spans));
         let frame = self.present_frame(uid, Held::Record(record), 0, now);
-        emit(&Emission::new(self, uid, frame, Held::Record(record), now));
+        emit(Emission::new(self, uid, frame, Held::Record(record), now));
     }
 
     /// Every member answered and none had it whole: serve again if it was whole once, else drop it. True when it serves.
@@ -48,7 +50,7 @@ impl Context {
         let cell = self.cell(uid);
         let mut guard = cell.lock.write();
         let shard = &mut *guard;
-        let Some(record) = shard.records.get_mut(uid) else { return false };
+        let Some(record) = shard.records.get_mut(uid).map(Arc::make_mut) else { return false };
         if !record.is_partial() {
             return true;
         }
@@ -76,7 +78,7 @@ impl Context {
         let Some(record) = shard.records.remove(uid) else { return false };
         let mut effects = Effects::default();
         for attr in record.of_kind(super::key::NAME) {
-            effects.names.push((attr.shared_name(), false));
+            effects.names.push((attr.key.clone(), false));
         }
         self.index(uid, &effects);
         self.settle(Weight::of(&record), Weight::default(), 0);

@@ -5,6 +5,7 @@
 //! forward is queued anew, and the older entry is then skipped, because the record names the tick that counts.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use hashbrown::HashTable;
@@ -25,7 +26,8 @@ pub(crate) struct Cell {
 
 #[derive(Debug)]
 pub(crate) struct Shard {
-    pub(crate) records: Table<Box<Record>>,
+    /// Shared with the handles of requests that read them: who writes goes through [`Arc::make_mut`].
+    pub(crate) records: Table<Arc<Record>>,
     pub(crate) graves: Table<Grave>,
     pub(crate) queue: Queue,
 }

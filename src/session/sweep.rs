@@ -3,18 +3,19 @@
 //! Expiry never kills. An expired record keeps its attributes for the grace, so that who knows of a newer access can rescue
 //! it; they are dropped only where every known member was in view and repaired for that long, since this copy may be the last.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use smallvec::SmallVec;
 
+use super::attr::Key;
 use super::context::{Context, Weight};
 use super::emit::{Emission, Held};
 use super::hash::SHARDS;
 use super::record::Effects;
 use super::shard::{Cell, Shard};
 use super::time::{Millis, NEVER, millis, tick, tick_now, tick_start};
-use crate::buffer::Slice;
 use crate::id::{Time, Uid};
 
 /// What was swept.
@@ -25,7 +26,7 @@ pub struct Swept {
     /// Tombstones and expired records that are gone.
     pub buried: usize,
     /// Ids of the sessions that ended here, for events.
-    pub ended: Vec<Slice>,
+    pub ended: Vec<Key>,
     /// Whether the budget ran out.
     pub more: bool,
 }
@@ -44,7 +45,7 @@ impl Context {
         now: Time,
         whole_for: Option<Duration>,
         budget: usize,
-        emit: &mut dyn FnMut(&Emission<'_>),
+        emit: &mut dyn FnMut(Emission<'_>),
     ) -> Swept {
         let mut swept = Swept::default();
         let now = millis(now);
@@ -82,7 +83,7 @@ impl Context {
         whole: bool,
         budget: usize,
         swept: &mut Swept,
-        emit: &mut dyn FnMut(&Emission<'_>),
+        emit: &mut dyn FnMut(Emission<'_>),
     ) -> usize {
         let mut effects = Effects::default();
         let mut forgotten: SmallVec<[Uid; 8]> = SmallVec::new();
@@ -113,9 +114,10 @@ impl Context {
         whole: bool,
         (effects, forgotten): (&mut Effects, &mut SmallVec<[Uid; 8]>),
         swept: &mut Swept,
-        emit: &mut dyn FnMut(&Emission<'_>),
+        emit: &mut dyn FnMut(Emission<'_>),
     ) {
         let Some(record) = shard.records.get_mut(uid).filter(|r| r.queued == tick) else { return };
+        let record = Arc::make_mut(record);
         record.queued = u64::MAX;
         let mut deadline = record.deadline(self.me, &self.spans);
         if deadline <= now {
@@ -124,10 +126,10 @@ impl Context {
                 record.expire(now);
                 swept.expired += 1;
                 if record.was_whole() {
-                    swept.ended.extend(record.id());
+                    swept.ended.extend(record.id().cloned());
                 }
                 let frame = self.delta_frame(uid, record, record.top, &[], &[], now);
-                emit(&Emission::new(self, uid, frame, Held::Record(record), now));
+                emit(Emission::new(self, uid, frame, Held::Record(record), now));
             } else if !record.has_content() {
                 forgotten.push(uid);
                 return;

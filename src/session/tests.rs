@@ -51,7 +51,7 @@ fn set(context: &Arc<Context>, id: &str, name: &str, value: &[u8], now: Time) ->
     let mut handle = context.begin(id.as_bytes(), now);
     context.create(&mut handle);
     let mut frames = Vec::new();
-    context.commit(&handle, &write(name, value), now, &mut |e| frames.push(e.frame.clone()))?;
+    context.commit(&mut handle, &write(name, value), now, &mut |e| frames.push(e.frame))?;
     Ok(frames)
 }
 
@@ -101,13 +101,13 @@ fn sums_equal_a_recount_after_random_operations() {
             5 => _ = context.invalidate(id.as_bytes(), now, &mut |e| frames.push(e.present())),
             6 => {
                 let new_id = Some(Slice::copy_from(format!("s{}", rng.usize(..12)).as_bytes()));
-                let handle = context.begin(id.as_bytes(), now);
+                let mut handle = context.begin(id.as_bytes(), now);
                 let changes = Changes { new_id, max_idle: Some(at(rng.u64(10..90))), ..Changes::default() };
-                context.commit(&handle, &changes, now, &mut |e| frames.push(e.frame.clone())).unwrap();
+                context.commit(&mut handle, &changes, now, &mut |e| frames.push(e.frame)).unwrap();
             }
             7 => {
                 let whole = rng.bool().then_some(at(100));
-                context.sweep(now, whole, rng.usize(..20), &mut |e| frames.push(e.frame.clone()));
+                context.sweep(now, whole, rng.usize(..20), &mut |e| frames.push(e.frame));
             }
             8 => {
                 let mut handle = context.begin(id.as_bytes(), now);
@@ -158,12 +158,12 @@ fn an_access_leaves_the_expiry_queue_alone() {
 fn a_shorter_idle_time_expires_a_session_sooner() {
     let (_store, context) = store(1, limits());
     set(&context, "s", "x", b"1", at(0)).unwrap();
-    let handle = context.begin(b"s", at(1));
+    let mut handle = context.begin(b"s", at(1));
     let changes = Changes { max_idle: Some(at(5)), ..Changes::default() };
-    context.commit(&handle, &changes, at(1), &mut |_| {}).unwrap();
+    context.commit(&mut handle, &changes, at(1), &mut |_| {}).unwrap();
     assert_eq!(context.next_due(), Some(at(6)));
     let swept = context.sweep(at(6), None, 100, &mut |_| {});
-    assert_eq!((swept.expired, swept.ended), (1, vec![Slice::copy_from(b"s")]));
+    assert_eq!((swept.expired, swept.ended), (1, vec![Key::new(key::NAME, b"s")]));
 }
 
 #[test]
@@ -172,7 +172,7 @@ fn an_endless_idle_time_never_expires() {
     let mut handle = context.begin(b"s", at(0));
     context.create(&mut handle);
     let changes = Changes { max_idle: Some(Duration::MAX), ..write("x", b"1") };
-    context.commit(&handle, &changes, at(0), &mut |_| {}).unwrap();
+    context.commit(&mut handle, &changes, at(0), &mut |_| {}).unwrap();
     let far = at(100 * 365 * 86_400);
     context.sweep(far, None, 100, &mut |_| {});
     assert!(context.read(b"s", b"x", far).is_some());
@@ -286,9 +286,9 @@ fn a_handle_that_is_dropped_leaves_no_trace() {
     let (store, context) = store(1, limits());
     let mut handle = context.begin(b"s", at(0));
     context.create(&mut handle);
-    let copy = handle.clone();
+    let mut copy = handle.clone();
     drop(handle);
-    assert!(context.commit(&copy, &write("x", b"1"), at(0), &mut |_| {}).unwrap().status == CommitStatus::Changed);
+    assert!(context.commit(&mut copy, &write("x", b"1"), at(0), &mut |_| {}).unwrap().status == CommitStatus::Changed);
     context.invalidate(b"s", at(0), &mut |_| {});
     drop(copy);
     context.create(&mut context.begin(b"t", at(0)));
@@ -303,7 +303,7 @@ fn a_small_part_of_a_large_buffer_is_copied_not_pinned() {
     let mut handle = context.begin(b"s", at(0));
     context.create(&mut handle);
     let writes = smallvec![(b"x"[..].into(), Some(large.slice(0..10)))];
-    context.commit(&handle, &Changes { writes, ..Changes::default() }, at(0), &mut |_| {}).unwrap();
+    context.commit(&mut handle, &Changes { writes, ..Changes::default() }, at(0), &mut |_| {}).unwrap();
     assert!(store.bytes() < 10_000);
 }
 
@@ -354,9 +354,9 @@ fn touches_are_announced_once_per_interval() {
     let (_store, context) = store(1, limits());
     set(&context, "s", "x", b"1", at(0)).unwrap();
     let touched = |second| {
-        let handle = context.begin(b"s", at(second));
+        let mut handle = context.begin(b"s", at(second));
         let touch = Changes { touch: true, ..Changes::default() };
-        context.commit(&handle, &touch, at(second), &mut |_| {}).unwrap().status == CommitStatus::Changed
+        context.commit(&mut handle, &touch, at(second), &mut |_| {}).unwrap().status == CommitStatus::Changed
     };
     assert_eq!((1..=11).filter(|s| touched(*s)).collect::<Vec<_>>(), [5, 10]);
     assert!(context.begin(b"s", at(11) + IDLE).exists(), "accesses count that were not announced");
@@ -388,13 +388,13 @@ fn threads_that_race_on_one_name_leave_a_store_in_order() {
                         let now = at(n / 100);
                         match rng.usize(..8) {
                             0 => {
-                                context.invalidate(id.as_bytes(), now, &mut |e| frames.push(e.frame.clone()));
+                                context.invalidate(id.as_bytes(), now, &mut |e| frames.push(e.frame));
                             }
                             1 => {
-                                let handle = context.begin(id.as_bytes(), now);
+                                let mut handle = context.begin(id.as_bytes(), now);
                                 let new_id = Some(Slice::copy_from(["s", "t", "u"][rng.usize(..3)].as_bytes()));
                                 let changes = Changes { new_id, ..Changes::default() };
-                                context.commit(&handle, &changes, now, &mut |e| frames.push(e.frame.clone())).unwrap();
+                                context.commit(&mut handle, &changes, now, &mut |e| frames.push(e.frame)).unwrap();
                             }
                             2 => _ = context.read(id.as_bytes(), b"x", now),
                             _ => frames.extend(set(context, id, "x", &[1; 40], now).unwrap()),
@@ -432,7 +432,7 @@ fn a_create_and_a_kill_by_name_racing_never_leave_both() {
         let (status, killed) = std::thread::scope(|scope| {
             let commit = scope.spawn(|| {
                 barrier.wait();
-                context.commit(&handle, &write("x", b"1"), at(0), &mut |_| {}).unwrap().status
+                context.commit(&mut handle, &write("x", b"1"), at(0), &mut |_| {}).unwrap().status
             });
             barrier.wait();
             let killed = context.invalidate(b"s", at(0), &mut |_| {});
@@ -515,7 +515,7 @@ fn what_is_doubted_is_hidden_until_another_has_it_whole() {
     merge(a, &b.present(uids[0], 0, at(2)).unwrap(), at(2)).unwrap();
     assert_eq!(a.read(b"lives", b"new", at(2)).unwrap().1.as_bytes(), b"meanwhile");
     assert!(!shows(a, "over"));
-    assert_eq!(a.drop_doubted().iter().map(|id| id.to_vec()).collect::<Vec<_>>(), [b"over"]);
+    assert_eq!(a.drop_doubted().iter().map(|id| id.name().to_vec()).collect::<Vec<_>>(), [b"over"]);
     assert!(!a.holds(uids[1]));
     assert_exact(&here.0);
 }
@@ -530,4 +530,23 @@ fn doubt_that_nobody_settles_ends_in_trust() {
     context.trust();
     assert_eq!(context.begin(b"s", at(1)).uids().len(), 2);
     assert_eq!(context.drop_doubted().len(), 0);
+}
+
+#[test]
+fn only_a_record_that_another_request_reads_is_copied_for_a_write() {
+    let (_store, context) = store(1, limits());
+    set(&context, "s", "x", b"1", at(0)).unwrap();
+    let place = |uid| Arc::as_ptr(context.cell(uid).lock.read().records.get(uid).unwrap());
+    let mut alone = context.begin(b"s", at(1));
+    let uid = alone.uids()[0];
+    let before = place(uid);
+    context.commit(&mut alone, &write("x", b"2"), at(1), &mut |_| {}).unwrap();
+    assert_eq!(place(uid), before);
+
+    let reader = context.begin(b"s", at(2));
+    let mut writer = context.begin(b"s", at(2));
+    context.commit(&mut writer, &write("x", b"3"), at(2), &mut |_| {}).unwrap();
+    assert_ne!(place(uid), before);
+    assert_eq!(reader.get(b"x").unwrap().as_bytes(), b"2");
+    assert_eq!(context.read(b"s", b"x", at(2)).unwrap().1.as_bytes(), b"3");
 }

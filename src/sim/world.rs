@@ -430,7 +430,7 @@ impl World {
                 return Ok(());
             }
         }
-        let Some(request) = self.requests.remove(&id) else { return Ok(()) };
+        let Some(mut request) = self.requests.remove(&id) else { return Ok(()) };
         let local = process.clock(now);
         let Ok(context) = process.core.store().context(CONTEXT) else { return Ok(()) };
         let idle = self.profile.sessions.max_idle;
@@ -446,7 +446,7 @@ impl World {
         let roster: SmallVec<[MemberId; 5]> = process.core.roster().peers.iter().map(|p| p.id()).collect();
         let committed = process
             .core
-            .commit(&context, &request.handle, &changes, send, local, &mut process.fx)
+            .commit(&context, &mut request.handle, &changes, send, local, &mut process.fx)
             .map_err(|e| Violation::new("commit", format!("a request within every limit was refused: {e}")))?;
         self.sched.mix(committed.commit.version.counter);
         self.sched.trace(|| {

@@ -1,7 +1,5 @@
 //! Frames whole: [`FrameOut`] on the way out, [`Frame`] on the way in.
 
-use std::borrow::Cow;
-
 use smallvec::{SmallVec, smallvec};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
@@ -12,7 +10,7 @@ use crate::buffer::{Buf, Slice};
 /// One encoded frame ready to be gathered: shared, so that fan-out costs reference counts.
 ///
 /// Its parts in order are the bytes on the wire.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct FrameOut {
     /// The pieces: one, and one more for each value that travels by reference.
     pub parts: SmallVec<[Slice; 2]>,
@@ -30,15 +28,6 @@ impl FrameOut {
             return smallvec![self];
         }
         part::split(&self)
-    }
-
-    /// The same without giving it up: a frame that is not cut is borrowed.
-    #[must_use]
-    pub fn pieces(&self) -> Cow<'_, [Self]> {
-        if self.len <= FRAME_BYTES_MAX {
-            return Cow::Borrowed(std::slice::from_ref(self));
-        }
-        Cow::Owned(part::split(self).into_vec())
     }
 
     /// All bytes in one vector (tests, simulator).

@@ -50,7 +50,7 @@ impl Member {
         let mut frames = Vec::new();
         let commit = self
             .context
-            .commit(handle, changes, now, &mut |e| frames.push(e.frame.clone()))
+            .commit(&mut handle.clone(), changes, now, &mut |e| frames.push(e.frame))
             .expect("within the limits");
         assert_eq!(commit.status == CommitStatus::Changed, !frames.is_empty());
         (commit, frames)
@@ -75,7 +75,7 @@ impl Member {
 
     pub fn kill(&self, id: &str, now: Time) -> Vec<FrameOut> {
         let mut frames = Vec::new();
-        self.context.invalidate(id.as_bytes(), now, &mut |e| frames.push(e.frame.clone()));
+        self.context.invalidate(id.as_bytes(), now, &mut |e| frames.push(e.frame));
         frames
     }
 
@@ -130,7 +130,7 @@ impl Member {
 
     pub fn sweep(&self, now: Time, whole_for: Option<Duration>) -> Vec<FrameOut> {
         let mut frames = Vec::new();
-        self.context.sweep(now, whole_for, usize::MAX, &mut |e| frames.push(e.frame.clone()));
+        self.context.sweep(now, whole_for, usize::MAX, &mut |e| frames.push(e.frame));
         frames
     }
 

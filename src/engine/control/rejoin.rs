@@ -90,7 +90,7 @@ impl<P> Control<P> {
             let name = String::from_utf8_lossy(context.name()).into_owned();
             for id in context.drop_doubted() {
                 if self.core.settings().session_events {
-                    self.core.tell(Event::SessionEnded(name.clone(), id.to_vec()));
+                    self.core.tell(Event::SessionEnded(name.clone(), id.name().to_vec()));
                 }
             }
         }

@@ -210,7 +210,7 @@ impl<P> Control<P> {
             if self.core.settings().session_events && self.core.state() != NodeState::Joining {
                 let name = String::from_utf8_lossy(context.name()).into_owned();
                 for id in swept.ended {
-                    self.core.tell(Event::SessionEnded(name.clone(), id.to_vec()));
+                    self.core.tell(Event::SessionEnded(name.clone(), id.name().to_vec()));
                 }
             }
         }

@@ -68,7 +68,7 @@ impl Lane {
     }
 
     fn push(&self) {
-        self.with(|out| out.push(&[frame()], &Content::Session(1), None));
+        self.with(|out| out.push([frame()], Content::Session(1), None));
     }
 
     /// `runtime::port::drain`.

@@ -47,14 +47,14 @@ fn expecting(pool: &OpPool, level: AckLevel) -> Arc<Op> {
 #[test]
 fn nothing_is_written_before_the_handshake() {
     let mut out: Outbound<u32> = Outbound::new(M);
-    out.push(&[frame(1, 16)], &Content::Session(1), None);
+    out.push([frame(1, 16)], Content::Session(1), None);
     assert!(!out.begin_drain());
 }
 
 #[test]
 fn only_one_holds_the_drain() {
     let mut out = open_lane();
-    out.push(&[frame(1, 16)], &Content::Session(1), None);
+    out.push([frame(1, 16)], Content::Session(1), None);
     assert!(out.begin_drain());
     assert!(!out.begin_drain());
 }
@@ -62,8 +62,8 @@ fn only_one_holds_the_drain() {
 #[test]
 fn a_short_write_goes_on_where_it_ended() {
     let mut out = open_lane();
-    out.push(&[frame(1, 16)], &Content::Session(1), None);
-    out.push(&[frame(2, 16)], &Content::Session(2), None);
+    out.push([frame(1, 16)], Content::Session(1), None);
+    out.push([frame(2, 16)], Content::Session(2), None);
     let mut got = write(&mut out, 5, true);
     assert!(!out.begin_drain(), "a full socket waits for writable");
     assert!(out.writable());
@@ -77,7 +77,7 @@ fn a_short_write_goes_on_where_it_ended() {
 #[test]
 fn writable_seen_during_a_full_write_is_not_lost() {
     let mut out = open_lane();
-    out.push(&[frame(1, 16)], &Content::Session(1), None);
+    out.push([frame(1, 16)], Content::Session(1), None);
     assert!(out.begin_drain());
     let mut gather = Gather::default();
     out.gather(&mut gather, usize::MAX, usize::MAX);
@@ -91,7 +91,7 @@ fn an_applied_ack_confirms_in_order_and_frees_the_window() {
     let mut out = open_lane();
     let ops: Vec<_> = (0..3).map(|_| expecting(&pool, AckLevel::Applied)).collect();
     for op in &ops {
-        out.push(&[frame(1, 16)], &Content::Session(1), Some(op));
+        out.push([frame(1, 16)], Content::Session(1), Some(op));
     }
     write(&mut out, usize::MAX, false);
     ack(&mut out, 2);
@@ -105,8 +105,8 @@ fn a_received_ack_confirms_received_and_not_applied() {
     let mut out = open_lane();
     let received = expecting(&pool, AckLevel::Received);
     let applied = expecting(&pool, AckLevel::Applied);
-    out.push(&[frame(1, 16)], &Content::Session(1), Some(&received));
-    out.push(&[frame(1, 16)], &Content::Session(1), Some(&applied));
+    out.push([frame(1, 16)], Content::Session(1), Some(&received));
+    out.push([frame(1, 16)], Content::Session(1), Some(&applied));
     write(&mut out, usize::MAX, false);
     out.ack(&Ack { received: 2, applied: 0, ..Ack::default() }, &mut Wakes::new()).unwrap();
     assert!(received.is_done() && !applied.is_done());
@@ -118,7 +118,7 @@ fn handing_to_the_system_confirms_level_none_only_when_written_whole() {
     let pool = OpPool::new(4);
     let mut out = open_lane();
     let op = expecting(&pool, AckLevel::None);
-    out.push(&[frame(1, 16)], &Content::Session(1), Some(&op));
+    out.push([frame(1, 16)], Content::Session(1), Some(&op));
     write(&mut out, 15, false);
     assert!(!op.is_done());
     write(&mut out, 1, false);
@@ -130,7 +130,7 @@ fn a_refused_frame_is_no_copy_and_names_the_session() {
     let pool = OpPool::new(4);
     let mut out = open_lane();
     let op = expecting(&pool, AckLevel::Applied);
-    out.push(&[frame(1, 16)], &Content::Session(9), Some(&op));
+    out.push([frame(1, 16)], Content::Session(9), Some(&op));
     write(&mut out, usize::MAX, false);
     let refused = SmallVec::from_iter([(1, RefusedCode::Partial)]);
     let refusals = out.ack(&Ack { received: 1, applied: 1, refused }, &mut Wakes::new()).unwrap();
@@ -141,7 +141,7 @@ fn a_refused_frame_is_no_copy_and_names_the_session() {
 #[test]
 fn an_ack_of_frames_never_written_is_refused() {
     let mut out = open_lane();
-    out.push(&[frame(1, 16)], &Content::Session(1), None);
+    out.push([frame(1, 16)], Content::Session(1), None);
     let one = Ack { received: 1, applied: 1, ..Ack::default() };
     assert_eq!(out.ack(&one, &mut Wakes::new()), Err(BadAck));
     write(&mut out, 7, false);
@@ -153,7 +153,7 @@ fn an_ack_that_overtakes_the_writers_word_settles_when_that_comes() {
     let pool = OpPool::new(4);
     let mut out = open_lane();
     let op = expecting(&pool, AckLevel::Applied);
-    out.push(&[frame(1, 16)], &Content::Session(1), Some(&op));
+    out.push([frame(1, 16)], Content::Session(1), Some(&op));
     assert!(out.begin_drain());
     let mut gather = Gather::default();
     out.gather(&mut gather, usize::MAX, usize::MAX);
@@ -170,9 +170,9 @@ fn after_a_loss_what_was_in_flight_comes_first_and_what_was_not_follows() {
     let pool = OpPool::new(4);
     let mut out = open_lane();
     let op = expecting(&pool, AckLevel::Applied);
-    out.push(&[frame(1, 16)], &Content::Session(1), Some(&op));
-    out.push(&[frame(2, 16)], &Content::Session(2), None);
-    out.push(&[frame(3, 16)], &Content::Session(3), None);
+    out.push([frame(1, 16)], Content::Session(1), Some(&op));
+    out.push([frame(2, 16)], Content::Session(2), None);
+    out.push([frame(3, 16)], Content::Session(3), None);
     write(&mut out, 20, false);
     out.close();
     let unacked = out.take_unacked();
@@ -181,7 +181,7 @@ fn after_a_loss_what_was_in_flight_comes_first_and_what_was_not_follows() {
         [Content::Session(1), Content::Session(2)],
         "a frame cut in the middle starts over"
     );
-    out.push(&[frame(4, 16)], &Content::Session(4), None);
+    out.push([frame(4, 16)], Content::Session(4), None);
     let again = unacked.into_iter().map(|u| (SmallVec::from_iter([frame(9, 16)]), u.content, u.ops)).collect();
     out.open(again);
     assert_eq!(write(&mut out, usize::MAX, false), [vec![9; 32], vec![3; 16], vec![4; 16]].concat());
@@ -194,8 +194,8 @@ fn one_frame_sent_again_settles_every_change_that_it_stands_for() {
     let pool = OpPool::new(4);
     let mut out = open_lane();
     let (first, second) = (expecting(&pool, AckLevel::Applied), expecting(&pool, AckLevel::Received));
-    out.push(&[frame(1, 16)], &Content::Session(1), Some(&first));
-    out.push(&[frame(2, 16)], &Content::Session(1), Some(&second));
+    out.push([frame(1, 16)], Content::Session(1), Some(&first));
+    out.push([frame(2, 16)], Content::Session(1), Some(&second));
     write(&mut out, usize::MAX, false);
     out.close();
     let ops = out.take_unacked().into_iter().flat_map(|u| u.ops).collect();
@@ -208,7 +208,7 @@ fn one_frame_sent_again_settles_every_change_that_it_stands_for() {
 #[test]
 fn a_control_message_is_sent_again_as_it_was() {
     let mut out = open_lane();
-    out.push(&[frame(5, 16)], &Content::Control, None);
+    out.push([frame(5, 16)], Content::Control, None);
     write(&mut out, usize::MAX, false);
     out.close();
     let unacked = out.take_unacked();
@@ -218,7 +218,7 @@ fn a_control_message_is_sent_again_as_it_was() {
 #[test]
 fn a_large_frame_cut_between_its_pieces_starts_over_whole() {
     let mut out = open_lane();
-    out.push(&[frame(1, 16), frame(2, 16), frame(3, 16)], &Content::Session(1), None);
+    out.push([frame(1, 16), frame(2, 16), frame(3, 16)], Content::Session(1), None);
     write(&mut out, 16, false);
     out.close();
     assert_eq!(out.take_unacked().len(), 1);
@@ -229,7 +229,7 @@ fn a_large_frame_cut_between_its_pieces_starts_over_whole() {
 #[test]
 fn a_write_to_an_old_connection_settles_nothing() {
     let mut out = open_lane();
-    out.push(&[frame(1, 16)], &Content::Session(1), None);
+    out.push([frame(1, 16)], Content::Session(1), None);
     assert!(out.begin_drain());
     let mut gather = Gather::default();
     out.gather(&mut gather, usize::MAX, usize::MAX);
@@ -244,9 +244,9 @@ fn giving_up_keeps_the_frame_under_way_and_misses_the_rest() {
     let pool = OpPool::new(4);
     let mut out = open_lane();
     let op = expecting(&pool, AckLevel::Applied);
-    out.push(&[frame(1, 16)], &Content::Session(1), None);
-    out.push(&[frame(2, 16)], &Content::Session(2), Some(&op));
-    out.push(&[frame(3, 16)], &Content::Control, None);
+    out.push([frame(1, 16)], Content::Session(1), None);
+    out.push([frame(2, 16)], Content::Session(2), Some(&op));
+    out.push([frame(3, 16)], Content::Control, None);
     let mut got = write(&mut out, 4, false);
     assert_eq!(out.give_up(MissingReason::Repair, &mut Wakes::new()), 16);
     assert_eq!(op.outcome().missing.as_slice(), &[(M, MissingReason::Repair)]);
@@ -257,12 +257,12 @@ fn giving_up_keeps_the_frame_under_way_and_misses_the_rest() {
 #[test]
 fn giving_up_keeps_what_a_holder_of_the_drain_is_writing() {
     let mut out = open_lane();
-    out.push(&[frame(1, 16)], &Content::Session(1), None);
-    out.push(&[frame(2, 16)], &Content::Session(2), None);
+    out.push([frame(1, 16)], Content::Session(1), None);
+    out.push([frame(2, 16)], Content::Session(2), None);
     assert!(out.begin_drain());
     let mut gather = Gather::default();
     out.gather(&mut gather, usize::MAX, 64);
-    out.push(&[frame(3, 16)], &Content::Session(3), None);
+    out.push([frame(3, 16)], Content::Session(3), None);
     assert_eq!(out.give_up(MissingReason::Repair, &mut Wakes::new()), 16);
     out.wrote(&gather, 32, false, &mut Wakes::new());
     assert_eq!((out.in_flight(), out.unwritten()), (2, 0));
@@ -273,8 +273,8 @@ fn giving_up_takes_along_a_message_that_speaks_of_the_frames_before_it() {
     let pool = OpPool::new(4);
     let mut out = open_lane();
     let end = expecting(&pool, AckLevel::Applied);
-    out.push(&[frame(1, 16)], &Content::Session(1), None);
-    out.push(&[frame(2, 16)], &Content::Control, Some(&end));
+    out.push([frame(1, 16)], Content::Session(1), None);
+    out.push([frame(2, 16)], Content::Control, Some(&end));
     assert_eq!(out.give_up(MissingReason::Repair, &mut Wakes::new()), 32);
     assert!(end.is_done());
 }
@@ -282,14 +282,14 @@ fn giving_up_takes_along_a_message_that_speaks_of_the_frames_before_it() {
 #[test]
 fn giving_up_while_a_writer_writes_drops_what_was_settled_meanwhile_and_no_more() {
     let mut out = open_lane();
-    out.push(&[frame(1, 16)], &Content::Session(1), None);
+    out.push([frame(1, 16)], Content::Session(1), None);
     write(&mut out, usize::MAX, false);
-    out.push(&[frame(2, 16)], &Content::Session(2), None);
+    out.push([frame(2, 16)], Content::Session(2), None);
     assert!(out.begin_drain());
     let mut gather = Gather::default();
     out.gather(&mut gather, usize::MAX, usize::MAX);
     ack(&mut out, 1);
-    out.push(&[frame(3, 16)], &Content::Session(3), None);
+    out.push([frame(3, 16)], Content::Session(3), None);
     assert_eq!(out.give_up(MissingReason::Repair, &mut Wakes::new()), 16, "the third, which nobody has gathered");
     assert_eq!(out.len(), 1);
 }
@@ -299,7 +299,7 @@ fn the_end_misses_everything_and_frees_it() {
     let pool = OpPool::new(4);
     let mut out = open_lane();
     let op = expecting(&pool, AckLevel::Applied);
-    out.push(&[frame(1, 16)], &Content::Session(1), Some(&op));
+    out.push([frame(1, 16)], Content::Session(1), Some(&op));
     write(&mut out, usize::MAX, false);
     out.end(MissingReason::Down, &mut Wakes::new());
     assert_eq!(op.outcome().missing.as_slice(), &[(M, MissingReason::Down)]);
@@ -319,7 +319,7 @@ proptest! {
         let mut acked = 0;
         for (i, (units, byte)) in frames.iter().enumerate() {
             let len = units * 16;
-            out.push(&[frame(*byte, len)], &Content::Session(u32::try_from(i).unwrap()), None);
+            out.push([frame(*byte, len)], Content::Session(u32::try_from(i).unwrap()), None);
             want.extend(vec![*byte; len]);
         }
         for n in writes.iter().chain(std::iter::repeat_n(&1024, 64)) {
