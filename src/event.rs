@@ -21,7 +21,7 @@ pub enum Event {
     MemberDown(MemberId, String, ViewId),
     /// A member left on purpose.
     MemberLeft(MemberId, String, ViewId),
-    /// This node holds all state and serves; told again after an absence longer than ended sessions are remembered.
+    /// This node holds all state and serves.
     Ready(ReadyReason),
     /// A session was created: context and id. Events of sessions begin when this node is ready; what it has then, its state
     /// transfer brought.

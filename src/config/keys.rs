@@ -139,7 +139,7 @@ keys! {
     "sessions.max_idle" max_idle: Span, "idle time after which a session expires";
     "sessions.idle_grace" idle_grace: Span, "how much longer others than the last writer wait to expire it";
     "sessions.touch_interval" touch_interval: Span, "accesses this soon after an announced one are not announced";
-    "sessions.partition_max" partition_max: Span, "longest tolerated partition; tombstones live max_idle plus this, and who was away for longer joins again";
+    "sessions.partition_max" partition_max: Span, "longest tolerated partition; tombstones live max_idle plus this";
     "sessions.tombstones_max" tombstones_max: Count<usize>, "tombstones kept per context";
     "sessions.value_bytes_max" value_bytes_max: Bytes, "largest value of one attribute";
     "sessions.session_bytes_max" session_bytes_max: Bytes, "largest session, names and values";

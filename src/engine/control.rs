@@ -6,10 +6,8 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 mod reach;
-mod rejoin;
 mod upkeep;
 
-use self::rejoin::Away;
 use self::upkeep::COMPARE_INTERVAL;
 use super::core::{Core, Effects, Input};
 use super::donor::{Donation, Purpose};
@@ -99,10 +97,6 @@ pub struct Control<P> {
     settings: ControlSettings,
     membership: Membership,
     join: Option<Join>,
-    /// Since this node has nobody in view.
-    alone: Option<Away>,
-    /// What it joins again after; what it held before is in doubt.
-    doubts: Option<Away>,
     donations: Vec<Donation<P>>,
     /// Joiners that asked for everything and have not been given it: a joiner that is lost and returns does not ask again.
     asked: BTreeMap<MemberId, u64>,
@@ -159,8 +153,6 @@ impl<P> Control<P> {
             settings,
             membership,
             join: Some(join),
-            alone: None,
-            doubts: None,
             donations: Vec::new(),
             asked: BTreeMap::new(),
             lanes: BTreeMap::new(),
@@ -290,7 +282,6 @@ impl<P> Control<P> {
                 }
                 if self.asked.len() < self.settings.members_max {
                     self.asked.insert(member, round);
-                    self.note_joiner(member);
                     self.answer_joiner(member, now);
                 }
             }
@@ -306,7 +297,6 @@ impl<P> Control<P> {
                 self.membership.handle_status(now, member, state);
                 self.roster_dirty = true;
                 if state == NodeState::Ready {
-                    self.asked.remove(&member);
                     // It may have opened without having asked this node.
                     self.compare_soon(now);
                 }
@@ -356,7 +346,6 @@ impl<P> Control<P> {
         // A ping is due each period: longer gaps are this node's own, and answers may lie unread in its sockets.
         let late = gap > 2 * self.settings.frequency;
         if gap > self.settings.drop_time {
-            self.note_pause(now.saturating_sub(gap), now);
             // The others may have removed it. What is in use there comes with their repair; until then nothing is idle.
             self.next_sweep = now + self.core.settings().sessions.idle_grace;
         }
@@ -512,12 +501,11 @@ impl<P> Control<P> {
             }
         }
         self.core.tell(Event::MemberUp(member, peer.name().to_owned(), self.membership.view().id));
-        self.note_company(member, now);
         self.answer_joiner(member, now);
         // A member that is ready before this node knew it did not get its state through a join that this node saw:
         // it may lack what is here, and both sides send everything. So it is after a partition, also for one that still
         // joins: what this node answered it before was of before.
-        if was_lost || peer.state() == NodeState::Ready && self.core.state().serves() {
+        if was_lost || peer.state() == NodeState::Ready && self.join.is_none() {
             self.repair(&peer, now);
         }
         self.judge_whole(now);
@@ -526,9 +514,6 @@ impl<P> Control<P> {
     /// Begins to send a joiner everything, if it asked and is live: what is committed between a scan and the admission would
     /// reach it by neither.
     fn answer_joiner(&mut self, member: MemberId, now: Time) {
-        if self.doubts.is_some() {
-            return;
-        }
         let Some(round) = self.asked.get(&member) else { return };
         let roster = self.core.roster();
         let Some(peer) = roster.peers.iter().find(|p| p.id() == member) else { return };
@@ -547,7 +532,6 @@ impl<P> Control<P> {
         self.publish();
         self.roster_dirty = false;
         self.drop_peer(member, fx);
-        self.note_alone(member, now);
         self.compare_soon(now);
         self.core.tell(event(member, name, self.membership.view().id));
         self.judge_whole(now);
@@ -579,8 +563,8 @@ impl<P> Control<P> {
         let in_view: BTreeSet<MemberId> = self.membership.view().members.iter().map(|m| m.id).collect();
         self.membership
             .known()
-            .filter(|m| self.concerns_join(m.state))
-            .map(|m| Known { id: m.id, ready: self.may_tell(m.id, m.state), in_view: in_view.contains(&m.id) })
+            .filter(|m| m.state != NodeState::Leaving)
+            .map(|m| Known { id: m.id, ready: m.state == NodeState::Ready, in_view: in_view.contains(&m.id) })
             .collect()
     }
 
@@ -603,7 +587,6 @@ impl<P> Control<P> {
                 if let ReadyReason::TimedOut(missing) = reason {
                     log::warn!("state transfer timed out; opening without the state of {missing} member(s)");
                 }
-                self.settle_doubts(reason, now);
                 self.join = None;
                 self.set_state(NodeState::Ready, now, fx);
                 self.compare_soon(now);
@@ -621,11 +604,9 @@ impl<P> Control<P> {
         }
     }
 
-    /// A handshake tells the state of its moment; a lane that opened around a change is told the present one. Who joins again
-    /// says that it is ready when it is so again.
+    /// A handshake tells the state of its moment; a lane that opened around a change is told the present one.
     fn tell_state(&self, member: MemberId, lane: usize, fx: &mut Effects<P>) {
         if lane == 0
-            && self.doubts.is_none()
             && let Some(peer) = self.core.peer(member)
         {
             self.core.send_message(&peer, 0, &Message::Status(self.core.state()), None, fx);

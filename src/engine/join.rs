@@ -102,7 +102,7 @@ impl Join {
         }
     }
 
-    pub(super) fn answered(&self, member: MemberId) -> bool {
+    fn answered(&self, member: MemberId) -> bool {
         self.asked.get(&member).is_some_and(|a| a.done)
     }
 

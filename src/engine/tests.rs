@@ -34,11 +34,6 @@ impl Node {
 
     /// A node with this drop time.
     fn patient(lanes: usize, drop_time: Time) -> Self {
-        Self::forgetful(lanes, drop_time, Time::from_secs(3600))
-    }
-
-    /// A node that remembers ended sessions for so long.
-    fn forgetful(lanes: usize, drop_time: Time, horizon: Time) -> Self {
         let identity =
             Identity { member: MemberId(1), cluster: wire::cluster_tag("t"), name: String::from("one"), addr: addr(1) };
         let core = Arc::new(Core::new(CoreSettings {
@@ -55,7 +50,7 @@ impl Node {
                 max_idle: Time::from_secs(1800),
                 idle_grace: Time::from_secs(60),
                 touch_interval: Time::from_secs(5),
-                horizon,
+                horizon: Time::from_secs(3600),
             },
             high_water: 1 << 20,
             low_water: 1 << 19,
@@ -129,22 +124,6 @@ impl Node {
             decoder.feed(part);
         }
         std::iter::from_fn(|| decoder.next().unwrap()).map(|frame| frame.kind).collect()
-    }
-
-    /// The other member falls silent and is removed.
-    fn lose(&mut self) {
-        while self.core.peer(OTHER).is_some() {
-            self.wait(100);
-            while let Some(action) = self.control.poll_action() {
-                if let Action::Probe { member, token, .. } = action {
-                    self.post(Input::Verified { member, token, ok: false });
-                }
-            }
-        }
-    }
-
-    fn shows(&self, id: &[u8]) -> bool {
-        self.core.store().context(b"app").unwrap().begin(id, self.now).exists()
     }
 
     fn commit(&mut self, id: &[u8]) {
@@ -383,74 +362,6 @@ fn a_member_that_is_gone_is_still_called_by_its_name() {
     assert_eq!(node.core.name(MemberId(3)), MemberId(3).to_string());
 }
 
-/// Ready with the other member, which it loses after a session was made, and finds again after so many ms.
-fn parted(ms: u32) -> Node {
-    let mut node = Node::forgetful(1, 500 * MS, Time::from_secs(20));
-    node.wait(300).hello(NodeState::Ready).open(0, NodeState::Ready);
-    node.commit(b"before");
-    node.lose();
-    node.commit(b"meanwhile");
-    for _ in 0..ms / 100 {
-        node.wait(100);
-    }
-    node.hello(NodeState::Ready).open(0, NodeState::Ready).wait(1);
-    node
-}
-
-#[test]
-fn a_node_that_was_away_for_longer_than_tombstones_live_asks_what_still_lives() {
-    let mut node = parted(15_000);
-    assert!(!node.queued(0).contains(&Kind::StateRequest), "tombstones tell who was away for less");
-    assert!(node.shows(b"before") && node.shows(b"meanwhile"));
-
-    let mut node = parted(25_000);
-    assert!(node.queued(0).contains(&Kind::StateRequest));
-    assert_eq!([b"before".as_slice(), b"meanwhile"].map(|id| node.shows(id)), [false, true]);
-    node.post(Input::StateDone { member: OTHER, round: 1, lane: 0, lanes: 1 });
-    assert_eq!([b"before".as_slice(), b"meanwhile"].map(|id| node.shows(id)), [false, true]);
-    assert_eq!(node.core.stats().sessions, 1, "what the other did not send is gone");
-}
-
-#[test]
-fn of_two_that_were_both_alone_the_lower_keeps_what_it_has_and_tells_the_other() {
-    let mut node = parted(25_000);
-    let repair = node.queued(0);
-    assert!(repair.contains(&Kind::StateDone));
-    node.post(Input::StateRequest(OTHER, 1)).wait(1);
-    assert!(!node.queued(0).contains(&Kind::StateDone), "who doubts answers nobody");
-    assert!(!node.shows(b"before"));
-    for _ in 0..3 {
-        node.wait(100);
-    }
-    assert!(node.shows(b"before"), "it is the lower one");
-    assert!(node.queued(0).contains(&Kind::StateDone));
-}
-
-#[test]
-fn a_node_whose_others_go_before_they_tell_anything_keeps_what_it_has_and_stays_away() {
-    let mut node = parted(25_000);
-    node.lose();
-    for _ in 0..3 {
-        node.wait(100);
-    }
-    assert!(node.shows(b"before"));
-    for _ in 0..50 {
-        node.wait(100);
-    }
-    node.hello(NodeState::Ready).open(0, NodeState::Ready).wait(1);
-    assert!(!node.shows(b"before"));
-}
-
-#[test]
-fn a_node_that_did_not_run_for_longer_than_tombstones_live_asks_what_still_lives() {
-    let mut node = Node::forgetful(1, 500 * MS, Time::from_secs(20));
-    node.wait(300).hello(NodeState::Ready).open(0, NodeState::Ready).wait(1);
-    node.commit(b"before");
-    node.wait(25_000);
-    assert!(node.queued(0).contains(&Kind::StateRequest));
-    assert!(!node.shows(b"before"));
-}
-
 #[test]
 fn one_caller_waits_for_a_suspect_and_the_next_ones_do_not() {
     let mut node = Node::patient(1, 500 * MS);
@@ -570,6 +481,8 @@ fn nobody_waits_for_a_member_that_is_out_of_reach() {
     }
     let peer = node.core.peer(OTHER).expect("it stays a member");
     assert!(peer.is_unreachable());
+    let op = node.ask(b"without it");
+    assert!(!op.waits_for(OTHER) && op.outcome().missing.iter().any(|(member, _)| *member == OTHER));
     assert_eq!(node.core.stats().links_bad, 1);
     assert!(peer.owes(0), "whatever is in flight");
 }

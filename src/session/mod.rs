@@ -15,7 +15,6 @@
 //! | `handle`, `commit`, `kill` | a request: begin, create, commit, invalidate |
 //! | `merge`, `repair`, `scan` | what arrives; present states, rescue, lifting; going through everything |
 //! | `digest` | whether two members show the same |
-//! | `doubt` | what may have ended while this node was away for too long |
 //! | `sweep` | expiry, forgetting, burying |
 //! | `emit` | from held state to frames |
 
@@ -23,7 +22,6 @@ mod attr;
 mod commit;
 mod context;
 mod digest;
-mod doubt;
 mod emit;
 mod handle;
 mod hash;

@@ -38,8 +38,6 @@ pub(crate) struct Record {
     need: Version,
     /// Whether it was whole once; lifting serves it again then.
     ever_whole: bool,
-    /// Whether it may have ended elsewhere, unseen from here: hidden until another member's complete state says that it has not.
-    doubted: bool,
     /// Whether there are changes made here that nobody was told.
     pub(crate) untold: bool,
     /// Last access that this node knows of.
@@ -111,7 +109,6 @@ impl Record {
             whole: Version::ZERO,
             need: Version::ZERO,
             ever_whole: false,
-            doubted: false,
             untold: false,
             access: LONG_AGO,
             here: LONG_AGO,
@@ -150,8 +147,6 @@ impl Record {
         if claim.fills && claim.base <= self.whole {
             self.whole = self.whole.max(claim.top);
         }
-        // Its sender has all of it, so it lives there.
-        self.doubted &= !(claim.fills && claim.base == Version::ZERO);
         self.top = self.top.max(claim.top);
         self.exp = self.exp.max(claim.exp);
         self.settle_whole();
@@ -218,29 +213,13 @@ impl Record {
         self.ever_whole = false;
     }
 
-    /// Serves a partial record again, if it [may be](Self::may_serve).
+    /// Serves a partial record again that was whole once. False when it never was.
     pub(crate) fn lift(&mut self) -> bool {
-        if self.may_serve() {
+        if self.ever_whole {
             self.need = Version::ZERO;
             self.whole = self.top;
         }
-        self.may_serve()
-    }
-
-    /// Whether what is held is enough where nobody has more: it was whole once, and did not end unseen.
-    pub(crate) fn may_serve(&self) -> bool {
-        self.ever_whole && !self.doubted
-    }
-
-    /// Doubts it, or does so no more.
-    pub(crate) fn set_doubted(&mut self, doubted: bool) {
-        self.doubted = doubted;
-        // What was written here meanwhile did not count as whole.
-        self.settle_whole();
-    }
-
-    pub(crate) fn is_doubted(&self) -> bool {
-        self.doubted
+        self.ever_whole
     }
 
     /// Adds to `over`; true when something was new.
@@ -286,7 +265,7 @@ impl Record {
     }
 
     pub(crate) fn is_partial(&self) -> bool {
-        self.need > self.whole || self.doubted
+        self.need > self.whole
     }
 
     pub(crate) fn was_whole(&self) -> bool {
@@ -295,12 +274,7 @@ impl Record {
 
     /// What a receiver must already have for this record's present state to be enough.
     pub(crate) fn base(&self) -> Version {
-        match (self.need > self.whole, self.doubted) {
-            (true, _) => self.need,
-            // Anything of it: who holds the session lacks nothing, who does not learns nothing.
-            (false, true) => FIRST,
-            (false, false) => Version::ZERO,
-        }
+        if self.is_partial() { self.need } else { Version::ZERO }
     }
 
     /// Whether there is anything of the application's left to drop.
@@ -495,8 +469,6 @@ impl Over {
     }
 }
 
-/// Before every write and after nothing.
-const FIRST: Version = Version { counter: 1, member: MemberId::NONE };
 /// Most uids that a create lists; beyond it the newest count, as the kills of the others have had as many creates' time to arrive.
 pub(crate) const OVER_MAX: usize = 16;
 /// Most names that a tombstone keeps.

@@ -65,7 +65,7 @@ impl Context {
             return true;
         }
         drop(guard);
-        self.drop_record(uid, |r| r.is_partial() && !r.may_serve());
+        self.drop_record(uid, |r| r.is_partial() && !r.was_whole());
         false
     }
 

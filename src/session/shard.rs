@@ -121,10 +121,6 @@ impl<T: Keyed> Table<T> {
         self.slots.iter().map(|held| (held.uid(), held))
     }
 
-    pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = (Uid, &mut T)> {
-        self.slots.iter_mut().map(|held| (held.uid(), held))
-    }
-
     #[cfg(test)]
     pub(crate) fn len(&self) -> usize {
         self.slots.len()
