@@ -1,10 +1,18 @@
 //! [`Buf`]: bytes being written.
 
+use std::cell::RefCell;
 use std::fmt;
 
 use super::Slice;
-use super::block::Owner;
+use super::block::{HEAD, Owner};
 use super::pool;
+
+/// Bytes of a chunk that many small slices are cut from, one allocation with its head.
+const CHUNK: usize = (16 << 10) - HEAD;
+
+thread_local! {
+    static CHUNK_OF_THREAD: RefCell<Buf> = RefCell::default();
+}
 
 /// A unique, growable, 16-byte-aligned buffer from the pool; `freeze` turns it into a [`Slice`] without copying.
 ///
@@ -44,6 +52,35 @@ impl Buf {
     #[must_use]
     pub fn exact(capacity: usize) -> Self {
         Self::over(Owner::zeroed(capacity))
+    }
+
+    /// A slice of a short life that `write` fills, as many bytes as it returns of the at least `capacity` that it gets, which are
+    /// initialised to anything. Small ones lie one behind the other in a chunk of the calling thread.
+    ///
+    /// # Panics
+    ///
+    /// When `write` returns more than it got; at 4 GiB and above.
+    pub fn compose(capacity: usize, write: impl FnOnce(&mut [u8]) -> usize) -> Slice {
+        let fill = |buf: &mut Self| {
+            let filled = write(buf.spare());
+            buf.advance(filled);
+            let slice = buf.split_to(filled);
+            // The next one is aligned as this one was, to the size of a head.
+            let gap = filled.next_multiple_of(HEAD) - filled;
+            let gap = gap.min(buf.capacity());
+            buf.advance(gap);
+            buf.consume(gap);
+            slice
+        };
+        if capacity > CHUNK / 8 {
+            return fill(&mut Self::with_capacity(capacity));
+        }
+        CHUNK_OF_THREAD.with_borrow_mut(|chunk| {
+            if chunk.capacity() < capacity {
+                *chunk = Self::with_capacity(CHUNK);
+            }
+            fill(chunk)
+        })
     }
 
     /// Appends, growing when needed.

@@ -5,6 +5,7 @@
 //! for values that a store keeps, where a power of two would waste too much. Nobody waits for a stack that another thread
 //! holds: the allocator serves instead. Invariant: what lies idle in a class is bounded, 32 MiB in all.
 
+use std::cell::Cell;
 use std::sync::LazyLock;
 
 use parking_lot::Mutex;
@@ -34,6 +35,12 @@ const _: () = assert!(CLASSES * RETAINED_PER_CLASS + KEPT_CLASSES * KEPT_PER_CLA
 
 static POOL: LazyLock<Pool> = LazyLock::new(Pool::new);
 
+thread_local! {
+    /// The block of a value that this thread gave last. Who replaces a value takes a block and then gives one: it is the same
+    /// one each time, without a lock.
+    static LAST: Cell<Option<(u8, Idle)>> = const { Cell::new(None) };
+}
+
 /// The smallest class whose blocks hold `capacity` bytes; `None` when none does.
 pub(super) fn class_of(capacity: usize) -> Option<u8> {
     let size = capacity.checked_add(HEAD)?.next_power_of_two().max(SIZE_MIN);
@@ -57,12 +64,28 @@ pub(super) fn capacity(class: u8) -> usize {
 
 /// An idle block of the class, when one is at hand.
 pub(super) fn take(class: u8) -> Option<Idle> {
+    if usize::from(class) >= CLASSES
+        && let Ok(Some((last, idle))) = LAST.try_with(Cell::take)
+    {
+        if last == class {
+            return Some(idle);
+        }
+        POOL.give(last, idle);
+    }
     POOL.take(class)
 }
 
 /// Keeps the block for the next taker, or releases it when enough lie idle.
 pub(super) fn give(class: u8, idle: Idle) {
-    POOL.give(class, idle);
+    if usize::from(class) < CLASSES {
+        return POOL.give(class, idle);
+    }
+    // A thread that ends has no place any more.
+    let mut idle = Some((class, idle));
+    let _ended = LAST.try_with(|last| idle = last.replace(idle.take()));
+    if let Some((class, idle)) = idle {
+        POOL.give(class, idle);
+    }
 }
 
 /// Most blocks that may lie idle in the class.

@@ -164,3 +164,31 @@ fn slices_may_be_dropped_on_other_threads() {
         }
     });
 }
+
+#[test]
+fn composed_slices_hold_what_was_written_each_aligned_and_apart() {
+    let sizes = [0, 1, 15, 16, 17, 300, 2000, 5000, 3, 1999];
+    let slices: Vec<Slice> = (0..60_usize)
+        .map(|n| {
+            let len = sizes[n % sizes.len()];
+            Buf::compose(len + 32, |spare| {
+                assert!(spare.len() >= len + 32);
+                spare[..len].fill(u8::try_from(n).unwrap());
+                len
+            })
+        })
+        .collect();
+    for (n, slice) in slices.iter().enumerate() {
+        assert_eq!(slice.len(), sizes[n % sizes.len()]);
+        assert!(slice.is_empty() || slice.as_ptr().addr() % 16 == 0);
+        assert!(slice.iter().all(|b| usize::from(*b) == n));
+    }
+}
+
+#[test]
+fn a_value_that_replaces_another_takes_its_block_on_the_same_thread() {
+    let first = Slice::copy_from(&[1; 2000]);
+    let place = first.as_ptr();
+    drop(first);
+    assert_eq!(Slice::copy_from(&[2; 2000]).as_ptr(), place);
+}

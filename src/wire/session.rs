@@ -94,23 +94,23 @@ pub fn encode_session(out: &SessionOut<'_>) -> FrameOut {
     let large: usize = values(true).map(|value| value.len()).sum();
     let large_at = if large == 0 { small } else { pad16(small + large) - large };
 
-    let mut head = Buf::with_capacity(payload_at(meta_len_max(out)) + large_at + 16);
-    let mut cursor = Cursor { bytes: head.spare(), at: HEADER_LEN };
-    let Ok(_) = serialize_using::<_, Infallible>(&Meta::of(out, large_at), &mut cursor);
-    let header = Header::new(Kind::Session, cursor.at - HEADER_LEN, large_at + large);
-    cursor.pad_to(header.payload_at());
-    for value in values(false) {
-        cursor.put(value);
-    }
-    cursor.pad_to(header.frame_len - large);
-    let head_len = cursor.at;
-    cursor.bytes[..HEADER_LEN].copy_from_slice(&header.encode());
-    head.advance(head_len);
-
+    let head = Buf::compose(payload_at(meta_len_max(out)) + large_at + 16, |bytes| {
+        let mut cursor = Cursor { bytes, at: HEADER_LEN };
+        let Ok(_) = serialize_using::<_, Infallible>(&Meta::of(out, large_at), &mut cursor);
+        let header = Header::new(Kind::Session, cursor.at - HEADER_LEN, large_at + large);
+        cursor.pad_to(header.payload_at());
+        for value in values(false) {
+            cursor.put(value);
+        }
+        cursor.pad_to(header.frame_len - large);
+        cursor.bytes[..HEADER_LEN].copy_from_slice(&header.encode());
+        cursor.at
+    });
+    let len = head.len() + large;
     let mut parts = SmallVec::new();
-    parts.push(head.freeze());
+    parts.push(head);
     parts.extend(values(true).cloned());
-    FrameOut { parts, len: header.frame_len }
+    FrameOut { parts, len }
 }
 
 impl Frame {
