@@ -15,6 +15,7 @@ use super::peer::{LaneRef, Peer, Roster, SessionRef};
 use super::pull::Pulls;
 use crate::event::Event;
 use crate::id::{AckLevel, MemberId, NodeState, Time, Uid};
+use crate::mutant::planted;
 use crate::proto::link::Identity;
 use crate::proto::op::{MissingReason, Op, OpPool};
 use crate::proto::outbound::{Content, Drain, Gather, Ops, Wakes};
@@ -518,13 +519,15 @@ impl<P> Core<P> {
 
     /// A member's queue is over its cap: it is given up, and the member repaired from the store.
     fn overflow(&self, peer: &Arc<Peer<P>>, fx: &mut Effects<P>) {
-        peer.set_repairing(true);
+        peer.set_repairing(!planted!(GiveUpWithoutRepair));
         // Before anything is lost, so that no end of a donation can be queued behind the gap.
         peer.note_loss();
         for lane in 0..peer.lanes().len() {
             peer.with_lane(lane, |out| out.give_up(MissingReason::Repair, &mut fx.wakes));
         }
-        self.post(Input::Overflow(peer.id()));
+        if !planted!(GiveUpWithoutRepair) {
+            self.post(Input::Overflow(peer.id()));
+        }
         self.relieve(peer, fx);
         // It counts no more, so nobody waits for its queue, whatever of it is still under way.
         fx.wakes.extend(self.space.lock().drain(..));
@@ -577,13 +580,14 @@ impl<P> Core<P> {
         let mut bytes = 0;
         for entry in unacked {
             let pieces = match (&entry.content, entry.frame) {
-                (Content::Session(s), _) => {
+                (Content::Session(_), _) if planted!(NotResent) => None,
+                (Content::Session(s), frame) => {
                     let key = (Arc::as_ptr(&s.context) as usize, s.uid);
                     if let Some((_, _, ops)) = places.get(&key).and_then(|at| again.get_mut(*at)) {
                         ops.extend(entry.ops);
                         continue;
                     }
-                    let present = s.context.present(s.uid, 0, now);
+                    let present = if planted!(ResendOldDelta) { frame } else { s.context.present(s.uid, 0, now) };
                     if let Some(frame) = &present {
                         places.insert(key, again.len());
                         bytes += frame.len;
@@ -655,7 +659,7 @@ impl<P> Core<P> {
             self.pulls.lock().answered(context.name(), uid, from);
         }
         self.tell_merged(&context, &merged);
-        if merged.rescue {
+        if merged.rescue && !planted!(NoRescue) {
             bump(&self.counters.rescued);
             context.rescue(uid, now, &mut |e| {
                 self.spread(&context, e, None, fx);
@@ -663,6 +667,7 @@ impl<P> Core<P> {
         }
         // The sender does not know of the death: without this it would serve until its next repair what ended here.
         if merged.dead
+            && !planted!(DeathNotTold)
             && let (Some(peer), Some(frame)) = (self.peer(from), context.present(uid, 0, now))
         {
             self.send_session(&peer, &context, uid, frame, fx);
@@ -679,7 +684,7 @@ impl<P> Core<P> {
             bump(&self.counters.pulls);
             self.send_message(&peer, peer.lane_of(uid), &Message::Pull(context.name().to_vec(), uid), None, fx);
         }
-        Err(RefusedCode::Partial)
+        if planted!(AckWhilePartial) { Ok(()) } else { Err(RefusedCode::Partial) }
     }
 
     fn tell_merged(&self, context: &Context, merged: &Merged) {

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use parking_lot::{Mutex, MutexGuard};
 
 use crate::id::{MemberId, NodeState, Time, Uid};
+use crate::mutant::planted;
 use crate::proto::outbound::Outbound;
 use crate::proto::view::View;
 use crate::session::Context;
@@ -168,7 +169,8 @@ impl<P> Peer<P> {
 
     /// Whether its acks make copies: it is ready and holds everything.
     pub fn counts(&self) -> bool {
-        self.state() == NodeState::Ready && !self.is_repairing()
+        (self.state() == NodeState::Ready || planted!(JoinerIsCopy))
+            && (!self.is_repairing() || planted!(RepairedTooEarly))
     }
 
     /// Bytes queued to it and not yet handed to the operating system.

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use smallvec::SmallVec;
 
 use crate::id::{MemberId, Time, Uid};
+use crate::mutant::planted;
 use crate::session::Context;
 
 /// How long an answer is waited for before the next member is asked.
@@ -65,7 +66,7 @@ impl Pulls {
     pub(super) fn turn(&mut self, now: Time, members: &[MemberId]) -> Vec<Turn> {
         let mut turns = Vec::new();
         self.0.retain(|(_, uid), pull| {
-            if turns.len() >= TURN || pull.next > now {
+            if turns.len() >= TURN || pull.next > now || planted!(PullOnce) {
                 return true;
             }
             if !pull.context.is_partial(*uid) {

@@ -15,6 +15,7 @@ use super::time::{Millis, millis};
 use super::{Handle, NAME_BYTES_MAX, key};
 use crate::buffer::Slice;
 use crate::id::{Time, Uid, Version};
+use crate::mutant::planted;
 use crate::wire::AttrOut;
 
 /// The name of an attribute on its way into a commit: short ones, which most are, cost no allocation.
@@ -131,7 +132,8 @@ impl Context {
         if changes.invalidate {
             return Ok(self.end(handle, now, emit));
         }
-        let plan = Plan::new(handle, changes, self.limits.value_bytes_max)?;
+        let held = if planted!(FullComparedWithHeld) { self.begin_again(handle, now) } else { None };
+        let plan = Plan::new(held.as_ref().unwrap_or(handle), changes, self.limits.value_bytes_max)?;
         if !handle.exists() {
             return Ok(if plan.ops.is_empty() { UNCHANGED } else { ENDED });
         }
@@ -141,7 +143,8 @@ impl Context {
             return Ok(commit);
         }
         let mut first = None;
-        for &uid in handle.uids() {
+        let named = planted!(WriteFollowsName).then(|| self.names.uids(handle.id()));
+        for &uid in named.as_deref().unwrap_or_else(|| handle.uids()) {
             let commit = self.commit_held(uid, &plan, first.is_none(), now, emit)?;
             if commit.status != CommitStatus::Ended {
                 let earlier = first.get_or_insert(commit);
@@ -157,7 +160,7 @@ impl Context {
     fn end(&self, handle: &Handle, now: Millis, emit: &mut dyn FnMut(&Emission<'_>)) -> Commit {
         self.names.kill_pending(handle.id());
         let mut killed = false;
-        for &uid in handle.uids() {
+        for &uid in handle.uids().iter().take(if planted!(KillNotOverUnion) { 1 } else { usize::MAX }) {
             killed |= self.kill_held(uid, now, emit);
         }
         match (killed, handle.is_new() || !handle.exists()) {
@@ -186,7 +189,8 @@ impl Context {
         if shard.records.get(uid).is_some() {
             return Ok(None);
         }
-        if shard.graves.get(uid).is_some() || !self.names.is_pending(handle.id(), uid) {
+        let rises = planted!(KilledCreateRises);
+        if !rises && (shard.graves.get(uid).is_some() || !self.names.is_pending(handle.id(), uid)) {
             return Ok(Some(ENDED));
         }
 
@@ -210,7 +214,7 @@ impl Context {
         }
         // Under its name first: whoever kills by name from here on finds it, and waits for this lock.
         self.index(uid, &effects);
-        if !self.names.remove_pending(handle.id(), uid) {
+        if !self.names.remove_pending(handle.id(), uid) && !rises {
             self.names.remove(id, uid);
             self.totals.adjust(-reserved);
             return Ok(Some(ENDED));
@@ -237,7 +241,7 @@ impl Context {
     fn expired_under(&self, id: &[u8], except: Uid, now: Millis) -> SmallVec<[Uid; 2]> {
         let mut expired = SmallVec::new();
         for uid in self.names.uids(id) {
-            if uid == except || expired.len() == OVER_MAX {
+            if uid == except || expired.len() == OVER_MAX || planted!(CreateForgetsExpired) {
                 continue;
             }
             let shard = self.cell(uid).lock.read();
@@ -260,6 +264,9 @@ impl Context {
         let cell = self.cell(uid);
         let mut guard = cell.lock.write();
         let shard = &mut *guard;
+        if planted!(HandleRecreates) && shard.records.get(uid).is_none() && shard.graves.get(uid).is_none() {
+            shard.records.insert(uid, Box::new(Record::new())).write(self.next_version());
+        }
         let Some(record) = shard.records.get_mut(uid) else { return Ok(ENDED) };
         if record.is_expired() && !record.has_content() {
             return Ok(ENDED);
@@ -271,7 +278,8 @@ impl Context {
         if plan.touch || !ops.is_empty() {
             (record.access, record.here) = (now, now);
         }
-        let is_due = plan.touch_now || now.saturating_sub(record.announced) >= self.spans.touch;
+        let is_due =
+            plan.touch_now || !planted!(TouchNotAnnounced) && now.saturating_sub(record.announced) >= self.spans.touch;
         let announce = plan.touch && (revived || (is_due && !plan.silent));
         if ops.is_empty() && !announce {
             return Ok(UNCHANGED);
@@ -360,7 +368,12 @@ impl<'a> Plan<'a> {
             if len > value_bytes_max {
                 return Err(CommitError::ValueTooLarge(value_bytes_max, len));
             }
-            ops.push(Op { kind: key::ATTR, name, value: value.clone(), everywhere: value.is_none() });
+            ops.push(Op {
+                kind: key::ATTR,
+                name,
+                value: value.clone(),
+                everywhere: value.is_none() && !planted!(RemovalNotOverUnion),
+            });
         }
         keep_last(&mut ops);
         if changes.full {
@@ -370,7 +383,9 @@ impl<'a> Plan<'a> {
             check_id(new)?;
             if new.as_bytes() != handle.id() {
                 ops.push(Op { kind: key::NAME, name: new, value: Some(Slice::empty()), everywhere: true });
-                ops.push(Op { kind: key::NAME, name: handle.id(), value: None, everywhere: true });
+                if !planted!(ChangeIdKeepsOldName) {
+                    ops.push(Op { kind: key::NAME, name: handle.id(), value: None, everywhere: true });
+                }
             }
         }
         if let Some(idle) = changes.max_idle {

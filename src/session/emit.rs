@@ -7,6 +7,7 @@ use super::context::Context;
 use super::record::{Grave, Record};
 use super::time::{Millis, age};
 use crate::id::{Uid, Version};
+use crate::mutant::planted;
 use crate::wire::{AttrOut, FrameOut, SessionOut, encode_session, flags};
 
 /// A change to send, seen under the session's lock.
@@ -71,7 +72,7 @@ impl Context {
         match held {
             Held::Record(record) => {
                 let attrs: SmallVec<[AttrOut<'_>; 8]> = record.attrs().iter().map(attr_out).collect();
-                let complete = if record.is_partial() { 0 } else { flags::COMPLETE };
+                let complete = if record.is_partial() && !planted!(AlwaysComplete) { 0 } else { flags::COMPLETE };
                 encode_session(&SessionOut {
                     context: self.name(),
                     uid,

@@ -45,7 +45,9 @@ impl World {
         self.sched.after(LOOK, Event::Look);
         let host = self.sched.rng.usize(..self.profile.nodes);
         if let Some(process) = &self.processes[host] {
-            self.oracle.look(process.member, &dump(process))?;
+            let dump = dump(process);
+            self.oracle.look(process.member, &dump)?;
+            self.oracle.check_in_use(process.member, &dump, process.clock(self.sched.now()))?;
             self.check_bounds(process)?;
         }
         let now = self.sched.now();
@@ -198,6 +200,11 @@ pub(super) fn dump(process: &Process) -> Vec<(Uid, RecordDump)> {
 /// What a node holds of one session.
 pub(super) fn dump_of(process: &Process, uid: Uid) -> Option<RecordDump> {
     process.core.store().find(CONTEXT)?.dump_of(uid)
+}
+
+/// Up to which version a node has everything of one session.
+pub(super) fn whole_of(process: &Process, uid: Uid) -> Option<Version> {
+    process.core.store().find(CONTEXT)?.whole_up_to(uid)
 }
 
 pub(super) fn show(bytes: &[u8]) -> String {

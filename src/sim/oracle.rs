@@ -3,14 +3,14 @@
 //! The oracle never asks a node whether it did well: it is told what callers did and what they were told, looks at dumps,
 //! and compares. The rules are those of [`super`].
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::time::Duration;
 
 use smallvec::SmallVec;
 
 use super::Violation;
 use crate::id::{MemberId, Time, Uid, Version};
-use crate::session::RecordDump;
+use crate::session::{RecordDump, key};
 
 /// An internal key: kind, then name.
 pub(super) type Key = SmallVec<[u8; 16]>;
@@ -34,6 +34,9 @@ pub(super) struct Change {
     /// What of the session its writer had then, this change included.
     saw: SmallVec<[(Key, Version); 4]>,
 }
+
+/// A create lists only so many, and those that expired are among them.
+const KILLED_MAX: usize = 8;
 
 /// Place of a change in the oracle's list.
 pub(super) type ChangeId = usize;
@@ -89,6 +92,12 @@ pub(super) struct Oracle {
     content: HashMap<(Uid, Key, Version), Content>,
     seen: HashMap<(MemberId, Uid, Key), Version>,
     dead: HashSet<(MemberId, Uid)>,
+    /// When a request of a member last used a session, by the member's clock.
+    used: HashMap<(MemberId, Uid), Time>,
+    /// What requests of a member ended, by the names that it had.
+    killed: BTreeMap<(MemberId, Key), BTreeSet<Uid>>,
+    /// When any request last did.
+    accessed: HashMap<Uid, Time>,
     pub(super) tally: Tally,
 }
 
@@ -105,6 +114,9 @@ impl Oracle {
             content: HashMap::new(),
             seen: HashMap::new(),
             dead: HashSet::new(),
+            used: HashMap::new(),
+            killed: BTreeMap::new(),
+            accessed: HashMap::new(),
             tally: Tally::default(),
         }
     }
@@ -152,6 +164,16 @@ impl Oracle {
         truth.over_by.extend(by);
     }
 
+    /// A request of the member ended a session of that name.
+    pub(super) fn kills(&mut self, member: MemberId, name: Key, uid: Uid) {
+        self.killed.entry((member, name)).or_default().insert(uid);
+    }
+
+    /// The newest sessions of that name that requests of the member ended: a create there lists them as over.
+    pub(super) fn killed_under(&self, member: MemberId, name: Key) -> SmallVec<[Uid; KILLED_MAX]> {
+        self.killed.get(&(member, name)).into_iter().flat_map(|k| k.iter().rev().take(KILLED_MAX).copied()).collect()
+    }
+
     /// What the writer of a change had of the session afterwards.
     pub(super) fn saw(&mut self, id: ChangeId, held: Option<&RecordDump>) {
         let attrs = held.map(|h| h.attrs.as_slice()).unwrap_or_default();
@@ -168,6 +190,50 @@ impl Oracle {
             }
         }
         Ok(())
+    }
+
+    /// A request is given nothing that is hidden.
+    pub(super) fn check_served(&self, member: MemberId, uid: Uid, held: Option<&RecordDump>) -> Checked {
+        if held.is_some_and(is_readable) {
+            return Ok(());
+        }
+        Err(Violation::new("served", format!("a request at {member} was given {uid:?}, which is not readable there")))
+    }
+
+    /// A request used a session; `local` is the clock of its node.
+    pub(super) fn uses(&mut self, member: MemberId, uid: Uid, local: Time, now: Time) {
+        self.used.insert((member, uid), local);
+        self.accessed.insert(uid, now);
+    }
+
+    /// How long ago any request used a session before.
+    pub(super) fn unused_for(&self, uid: Uid, now: Time) -> Option<Duration> {
+        self.accessed.get(&uid).map(|then| now.saturating_sub(*then))
+    }
+
+    /// A session that is in use at a node is not expired there.
+    pub(super) fn check_in_use(&self, member: MemberId, dump: &[(Uid, RecordDump)], local: Time) -> Checked {
+        for (uid, _) in dump.iter().filter(|(_, r)| !r.dead && !r.partial && r.exp >= r.top) {
+            let Some(used) = self.used.get(&(member, *uid)) else { continue };
+            let unused = local.saturating_sub(*used);
+            // Both ends are whole milliseconds there.
+            if unused + Duration::from_millis(2) < self.idle {
+                let text = format!("{uid:?} is expired at {member}, where it was used {unused:?} ago");
+                return Err(Violation::new("expiry", text));
+            }
+        }
+        Ok(())
+    }
+
+    /// I2 beside [`check_ack`](Self::check_ack): what a member confirms it has had whole.
+    pub(super) fn check_whole(&self, id: ChangeId, member: MemberId, held: &RecordDump, whole: Version) -> Checked {
+        let change = &self.changes[id];
+        let expired = held.exp >= held.top;
+        if held.dead || change.ends || expired || whole >= change.version || self.is_idle(change.uid, change.at) {
+            return Ok(());
+        }
+        let text = format!("{member} acked {} and has everything up to {whole:?} only", self.name(id));
+        Err(Violation::new("I2", text))
     }
 
     /// Counts whether a read shows its newest change with all that the writer of that had seen.
@@ -241,6 +307,10 @@ impl Oracle {
                     "I6",
                     format!("{member} had applied the end of {uid:?} and holds it again"),
                 ));
+            }
+            let named = record.attrs.iter().any(|(key, _, value)| key[0] == key::NAME && value.is_some());
+            if is_readable(record) && !named {
+                return Err(Violation::new("served", format!("{uid:?} is readable at {member} and has no name")));
             }
             for (key, version, value) in &record.attrs {
                 let key = Key::from_slice(key);

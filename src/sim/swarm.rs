@@ -83,6 +83,9 @@ pub(super) struct Load {
     pub(super) users: usize,
     /// Mean time between two requests of one user, in milliseconds.
     pub(super) think_ms: f64,
+    /// Where sessions expire: their idle time, and the share of pauses that last about as long.
+    pub(super) away_ms: Option<u64>,
+    pub(super) away: f64,
     /// Share of requests that go to any node rather than to the user's own.
     pub(super) roam: f64,
     /// Share of users that share their session with others.
@@ -159,6 +162,7 @@ impl Profile {
         let nodes = rng.usize(2..=5);
         let length = Duration::from_millis(rng.u64(5000..9000));
         let mut load = Load::draw(rng);
+        load.away_ms = short_idle.then_some(max_idle);
         let queue_bytes_max = if on(rng) { rng.usize(64 << 10..512 << 10) } else { 64 << 20 };
         if queue_bytes_max < HUGE_QUEUE {
             // A session has to fit a queue; the configuration sees to that.
@@ -178,7 +182,12 @@ impl Profile {
                 max_idle: Duration::from_millis(max_idle),
                 idle_grace: Duration::from_millis(rng.u64(500..2000)),
                 touch_interval: Duration::from_millis(rng.u64(50..400)),
-                horizon: Duration::from_millis(if rng.bool() { 4 * outage_ms + 6000 } else { 2_000_000 }),
+                // Where nothing is late, tombstones may go so soon that slow requests end after them.
+                horizon: Duration::from_millis(match (rng.bool(), &kind) {
+                    (true, Kind::Calm) => 400,
+                    (true, _) => 4 * outage_ms + 6000,
+                    (false, _) => 2_000_000,
+                }),
             },
             kind,
             weather,
@@ -244,6 +253,8 @@ impl Load {
         Self {
             users: rng.usize(3..30),
             think_ms: 0.0,
+            away_ms: None,
+            away: 0.03,
             roam: if rng.bool() { 0.02 } else { rng.f64() * 0.5 },
             hot: rng.f64() * 0.6,
             hold_ms: *pick(rng, &[1, 10, 50]),

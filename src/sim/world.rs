@@ -10,7 +10,7 @@ use smallvec::SmallVec;
 
 use super::commit::{Before, attr_key};
 use super::load::{Plan, Users, exponential};
-use super::look::{dump_of, show};
+use super::look::{dump_of, show, whole_of};
 use super::net::{ConnId, HostId, Net, NetEvent};
 use super::oracle::{ChangeId, Oracle, digest};
 use super::process::Process;
@@ -18,9 +18,9 @@ use super::swarm::{Kind, Profile};
 use super::{Report, Sched, Violation};
 use crate::engine::Send;
 use crate::event::Event as NodeEvent;
-use crate::id::{AckLevel, MemberId, Time};
+use crate::id::{AckLevel, MemberId, NodeState, Time};
 use crate::proto::op::{MissingReason, Op};
-use crate::session::{CommitStatus, Handle};
+use crate::session::{Changes, CommitStatus, Handle};
 
 /// The one context of a run.
 pub(super) const CONTEXT: &[u8] = b"app";
@@ -74,6 +74,8 @@ struct Request {
     user: usize,
     plan: Plan,
     handle: Handle,
+    /// Its create was killed by name before it ended.
+    killed: bool,
     waits_until: Option<Time>,
 }
 
@@ -86,6 +88,8 @@ struct Caller {
     level: AckLevel,
     roster: SmallVec<[MemberId; 5]>,
     changes: SmallVec<[ChangeId; 2]>,
+    /// Members that could be no copy when it was committed.
+    no_copies: SmallVec<[MemberId; 5]>,
 }
 
 /// Tells which op woke its caller.
@@ -358,6 +362,9 @@ impl World {
         let Ok(context) = process.core.store().context(CONTEXT) else { return Ok(()) };
         let mut handle = context.begin(&self.users.all[user].id, now);
         self.oracle.check_union(process.member, handle.uids())?;
+        for uid in handle.uids() {
+            self.oracle.check_served(process.member, *uid, context.dump_of(*uid).as_ref())?;
+        }
         if let [uid] = *handle.uids() {
             for (name, version, value) in handle.attributes() {
                 self.oracle.check_read(process.member, uid, attr_key(name), version, digest(value))?;
@@ -377,7 +384,7 @@ impl World {
             plan = Plan::Delta;
         }
         self.serial += 1;
-        let request = Request { host, number: process.number, user, plan, handle, waits_until: None };
+        let request = Request { host, number: process.number, user, plan, handle, killed: false, waits_until: None };
         self.requests.insert(self.serial, request);
         let hold = self.users.hold(&mut self.sched);
         self.sched.after(hold, Event::End(self.serial));
@@ -411,6 +418,8 @@ impl World {
         let Some(request) = self.requests.get_mut(&id) else { return Ok(()) };
         let (host, user) = (request.host, request.user);
         let now = self.sched.now();
+        let joins = self.processes.iter().flatten().filter(|p| p.core.state() == NodeState::Joining);
+        let mut no_copies: SmallVec<[MemberId; 5]> = joins.map(|p| p.member).collect();
         let Some(process) = self.processes[host].as_mut().filter(|p| p.number == request.number) else {
             self.requests.remove(&id);
             return Ok(());
@@ -443,7 +452,9 @@ impl World {
             Send::Queued
         };
         let before = Before::look(&context, &request.handle, &changes, local);
-        let roster: SmallVec<[MemberId; 5]> = process.core.roster().peers.iter().map(|p| p.id()).collect();
+        let view = process.core.roster();
+        let roster: SmallVec<[MemberId; 5]> = view.peers.iter().map(|p| p.id()).collect();
+        no_copies.extend(view.peers.iter().filter(|p| p.is_repairing()).map(|p| p.id()));
         let committed = process
             .core
             .commit(&context, &request.handle, &changes, send, local, &mut process.fx)
@@ -485,8 +496,8 @@ impl World {
         }
         if let (Some(op), Send::Acked(level)) = (committed.op, send) {
             self.serial += 1;
-            let number = process.number;
-            let caller = Caller { host, number, op: Arc::clone(&op), level, roster, changes: recorded };
+            let number = request.number;
+            let caller = Caller { host, number, op: Arc::clone(&op), level, roster, changes: recorded, no_copies };
             self.callers.insert(self.serial, caller);
             let bell = Waker::from(Arc::new(Bell { op: self.serial, rung: Arc::clone(&self.rung) }));
             if op.set_waker(bell) {
@@ -495,9 +506,55 @@ impl World {
                 self.rung.lock().push(self.serial);
             }
         }
+        self.check_use(member, &request, &changes, committed.commit.status, local)?;
+        let Some(process) = self.processes[host].as_mut() else { return Ok(()) };
         process.settle(&mut self.net, &mut self.sched);
         process.plan_timer(&mut self.sched);
         self.after(host)
+    }
+
+    /// A request used sessions: what it may find, and what it must announce.
+    fn check_use(
+        &mut self,
+        member: MemberId,
+        request: &Request,
+        changes: &Changes,
+        status: CommitStatus,
+        local: Time,
+    ) -> Ran {
+        let now = self.sched.now();
+        if changes.invalidate {
+            let same = |r: &&mut Request| {
+                (r.host, r.number) == (request.host, request.number)
+                    && r.handle.is_new()
+                    && r.handle.id() == request.handle.id()
+            };
+            self.requests.values_mut().filter(same).for_each(|r| r.killed = true);
+            return Ok(());
+        }
+        if request.killed && status == CommitStatus::Changed {
+            let text = format!("{:?} was killed before its commit and lives", request.handle.uids());
+            return Err(Violation::new("killed", text));
+        }
+        let touches = changes.touch || changes.full;
+        if status == CommitStatus::Ended || !touches && status == CommitStatus::Unchanged {
+            return Ok(());
+        }
+        if let [uid] = *request.handle.uids()
+            && self.profile.kind == Kind::Calm
+        {
+            // Clocks drift, and an age does not grow on the way: what is late looks as if it had been later.
+            let limit = self.profile.sessions.touch_interval.mul_f64(1.1) + Duration::from_millis(20);
+            let late = self.oracle.unused_for(uid, now).is_some_and(|unused| unused > limit);
+            if late && touches && status == CommitStatus::Unchanged {
+                let text = format!("an access of {uid:?} at {member} was not announced");
+                return Err(Violation::new("touch", text));
+            }
+        }
+        for uid in request.handle.uids() {
+            self.oracle.uses(member, *uid, local, now);
+        }
+        Ok(())
     }
 
     /// A caller reads what became of its change: woken, or out of patience.
@@ -534,6 +591,10 @@ impl World {
             let text = format!("nothing failed and a copy is missing: {outcome:?}");
             return Err(Violation::new("accuracy", text));
         }
+        if let Some(member) = confirmed.iter().find(|m| !caller.changes.is_empty() && caller.no_copies.contains(m)) {
+            let text = format!("{member} joined or was under repair, and counts as a copy: {outcome:?}");
+            return Err(Violation::new("copies", text));
+        }
         self.sched.mix(u64::from(outcome.copies));
         if timed_out {
             self.late.push((caller.host, caller.number, Arc::clone(&caller.op)));
@@ -549,6 +610,10 @@ impl World {
             for member in &confirmed {
                 let held = self.by_member(*member).and_then(|p| dump_of(p, self.oracle.change(*change).uid));
                 self.oracle.check_ack(*change, *member, held.as_ref(), self.sched.now())?;
+                let whole = self.by_member(*member).and_then(|p| whole_of(p, self.oracle.change(*change).uid));
+                if let (Some(held), Some(whole)) = (held, whole) {
+                    self.oracle.check_whole(*change, *member, &held, whole)?;
+                }
             }
         }
         if let Some(process) = &self.processes[caller.host] {
