@@ -551,7 +551,9 @@ impl World {
                 return Err(Violation::new("touch", text));
             }
         }
-        for uid in request.handle.uids() {
+        // Of a union, a write without a touch reaches one.
+        let used = if touches || request.handle.uids().len() == 1 { request.handle.uids() } else { &[] };
+        for uid in used {
             self.oracle.uses(member, *uid, local, now);
         }
         Ok(())
