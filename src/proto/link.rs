@@ -255,7 +255,7 @@ impl AcceptLink {
 
 fn refusal(hello: &Hello, me: &Identity, state: NodeState) -> Option<RefuseReason> {
     let (low, high) = hello.versions;
-    let any = if hello.probe { planted!(EchoOfAnother) } else { planted!(AcksOfAnother) };
+    let any = hello.probe && planted!(EchoOfAnother) || !hello.probe && planted!(AcksOfAnother);
     if hello.cluster != me.cluster {
         Some(RefuseReason::Cluster)
     } else if low > wire::PROTOCOL.1 || high < wire::PROTOCOL.0 {
