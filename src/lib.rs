@@ -67,8 +67,8 @@
 //!
 //! # What is promised, and what is not
 //!
-//! With applied acks (the default), a change whose outcome names nobody missing survives the loss of any one node, and of all
-//! but one that hold it. A logout stays a logout: writes of slower requests answer [`Status::Ended`] and bring nothing back.
+//! With applied acks (the default), a change whose outcome names nobody missing survives the loss of all but one of the nodes that
+//! hold it; the outcome counts them (one, where a node is alone). A logout stays a logout: writes of slower requests answer [`Status::Ended`] and bring nothing back.
 //! Of two writes to one attribute the later [`Version`] wins, by Lamport time, whatever the clocks say. In asynchronous mode
 //! what is in flight when a node dies is lost. A partition serves both sides; they merge when it heals. Sessions are held in
 //! memory: when every node dies, they are gone. Traffic is plaintext; anything but loopback must be asked for.

@@ -19,6 +19,7 @@
 //! - A key is removed with its last field; another member's write to it at that moment is lost with it.
 //! - `SCAN` goes through the sessions in a fixed number of steps: what `COUNT` says is only where a step may end.
 //! - `WAIT` asks about the connection's last write and does not wait for members that will never have it.
+//! - An empty key names no session, and an empty field no attribute: both are errors.
 //! - Only what sessions need is there; anything else gets Redis's error for an unknown command.
 //!
 //! ```text
@@ -137,8 +138,8 @@ impl Drop for Agent {
     }
 }
 
-/// An address that is taken and not listened on yet: a client is refused, and nobody else gets it. So a node finds out before
-/// it joins that it could not serve.
+/// An address that is bound and not listened on yet, so that a node finds out before it joins that it could not serve.
+/// Clients are refused meanwhile.
 #[derive(Debug)]
 pub struct Place {
     socket: Socket,
@@ -157,8 +158,12 @@ impl Place {
         let bound = || {
             let socket =
                 Socket::new(Domain::for_address(addr), Type::STREAM.nonblocking().cloexec(), Some(Protocol::TCP))?;
-            socket.set_reuse_address(true)?;
-            socket.bind(&addr.into())?;
+            // Two that may reuse an address can both have it until one listens. Only where connections of one that is gone still
+            // linger is that needed.
+            if socket.bind(&addr.into()).is_err() {
+                socket.set_reuse_address(true)?;
+                socket.bind(&addr.into())?;
+            }
             Ok(socket)
         };
         let socket = bound().map_err(|error| AgentError::Bind(addr, error))?;

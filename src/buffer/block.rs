@@ -6,8 +6,9 @@
 use std::alloc::{Layout, alloc, alloc_zeroed, dealloc, handle_alloc_error};
 use std::fmt;
 use std::ptr::NonNull;
-use std::sync::atomic::{AtomicUsize, Ordering, fence};
 
+use super::atomic::AtomicUsize;
+use super::count::Count;
 use super::pool;
 
 /// Bytes before the data of a block.
@@ -29,7 +30,7 @@ pub(super) enum Origin {
 /// The head of a block. Its alignment is the alignment of the data behind it.
 #[repr(C, align(16))]
 pub(super) struct Block {
-    refs: AtomicUsize,
+    refs: Count,
     capacity: u32,
     origin: Origin,
 }
@@ -41,7 +42,7 @@ struct VecBlock {
     vec: Vec<u8>,
 }
 
-static EMPTY: Block = Block { refs: AtomicUsize::new(1), capacity: 0, origin: Origin::Empty };
+static EMPTY: Block = Block { refs: Count(AtomicUsize::new(1)), capacity: 0, origin: Origin::Empty };
 
 const _: () = assert!(HEAD == 16);
 
@@ -84,7 +85,7 @@ impl Owner {
     /// A block that owns `vec`.
     pub(super) fn of_vec(vec: Vec<u8>) -> Self {
         let boxed = Box::new(VecBlock {
-            block: Block { refs: AtomicUsize::new(1), capacity: capacity_u32(vec.len()), origin: Origin::Vec },
+            block: Block { refs: Count(AtomicUsize::new(1)), capacity: capacity_u32(vec.len()), origin: Origin::Vec },
             vec,
         });
         // SAFETY: `Box::into_raw` never returns null.
@@ -96,7 +97,7 @@ impl Owner {
         let idle = pool::take(class).unwrap_or_else(|| Idle::allocate(class));
         let block = idle.into_block();
         // SAFETY: an idle block is valid and nobody else refers to it.
-        unsafe { block.as_ref() }.refs.store(1, Ordering::Relaxed);
+        unsafe { block.as_ref() }.refs.reset();
         Self(block)
     }
 
@@ -125,7 +126,7 @@ impl Owner {
 
     /// Whether no other owner exists. What others did with the block happened before a `true`.
     pub(super) fn is_unique(&self) -> bool {
-        !self.is_empty() && self.block().refs.load(Ordering::Acquire) == 1
+        !self.is_empty() && self.block().refs.is_one()
     }
 
     /// Whether this is the block of no bytes; an address is compared, no shared memory is touched.
@@ -148,9 +149,7 @@ impl Owner {
 impl Clone for Owner {
     fn clone(&self) -> Self {
         if !self.is_empty() {
-            // Relaxed: a new reference is made from one that exists, as in `Arc`.
-            let before = self.block().refs.fetch_add(1, Ordering::Relaxed);
-            assert!(before < usize::MAX / 2, "too many references to one buffer");
+            self.block().refs.add();
         }
         Self(self.0)
     }
@@ -158,11 +157,9 @@ impl Clone for Owner {
 
 impl Drop for Owner {
     fn drop(&mut self) {
-        if self.is_empty() || self.block().refs.fetch_sub(1, Ordering::Release) != 1 {
+        if self.is_empty() || !self.block().refs.remove() {
             return;
         }
-        // The last owner must see what all others did with the block before it goes.
-        fence(Ordering::Acquire);
         match self.block().origin {
             // SAFETY: the count reached zero, so that this is the only reference left.
             Origin::Pool(class) => pool::give(class, unsafe { Idle::new(self.0) }),
@@ -220,7 +217,7 @@ fn allocate(capacity: usize, origin: Origin, zero: bool) -> NonNull<Block> {
     // SAFETY: the layout is never of size zero: it holds the head.
     let raw = unsafe { allocate(layout) };
     let Some(block) = NonNull::new(raw.cast::<Block>()) else { handle_alloc_error(layout) };
-    let head = Block { refs: AtomicUsize::new(1), capacity, origin };
+    let head = Block { refs: Count(AtomicUsize::new(1)), capacity, origin };
     // SAFETY: the allocation is aligned for a head and at least as large.
     unsafe { block.write(head) };
     block

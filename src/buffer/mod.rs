@@ -12,8 +12,13 @@
 //! those three facts.
 #![expect(unsafe_code, reason = "reference counting and disjoint views of one allocation")]
 
+use std::sync::atomic;
+
 mod block;
 mod buf;
+mod count;
+#[cfg(all(test, loom))]
+mod loom_tests;
 mod pool;
 mod slice;
 #[cfg(test)]

@@ -102,6 +102,10 @@ pub struct Control<P> {
     actions: VecDeque<Action<P>>,
     make_port: MakePort<P>,
     rng: fastrand::Rng,
+    /// When this control was called last.
+    last_turn: Time,
+    /// Since when what is in flight to a member waits for an answer.
+    unanswered: BTreeMap<MemberId, Time>,
     next_sweep: Time,
     next_pull: Time,
     next_donation: Option<Time>,
@@ -150,6 +154,8 @@ impl<P> Control<P> {
             whole_since: Some(now),
             actions: VecDeque::new(),
             make_port,
+            last_turn: now,
+            unanswered: BTreeMap::new(),
             next_sweep: now,
             next_pull: now,
             next_donation: None,
@@ -192,7 +198,7 @@ impl<P> Control<P> {
 
     /// Does what is due.
     pub fn handle_timeout(&mut self, now: Time, fx: &mut Effects<P>) {
-        self.hear();
+        self.hear(now);
         self.membership.handle_timeout(now);
         self.settle(now, fx);
         self.redial(now);
@@ -320,11 +326,26 @@ impl<P> Control<P> {
         self.membership.view().members.iter().any(|m| m.id == member)
     }
 
-    /// Any frame of a member counts as life.
-    fn hear(&mut self) {
+    /// Any frame of a member counts as life. But what is in flight to it must be answered, whatever else is heard: its pings
+    /// may arrive where its lanes do not, and callers would wait for each change.
+    fn hear(&mut self, now: Time) {
+        let gap = now.saturating_sub(std::mem::replace(&mut self.last_turn, now));
+        // A ping is due each period: longer gaps are this node's own, and answers may lie unread in its sockets.
+        let late = gap > 2 * self.settings.frequency;
+        if gap > self.settings.drop_time {
+            // The others may have removed it. What is in use there comes with their repair; until then nothing is idle.
+            self.next_sweep = now + self.core.settings().sessions.idle_grace;
+        }
         for peer in self.core.peers() {
             if let Some(heard) = peer.take_heard() {
                 self.membership.handle_contact(heard, peer.id());
+            }
+            let waits = peer.lanes().iter().any(|lane| lane.peek(|out| out.in_flight() > 0));
+            let since = self.unanswered.entry(peer.id()).or_insert(now);
+            *since = if waits && !late { peer.answered().max(*since) } else { now };
+            if now.saturating_sub(*since) >= self.settings.drop_time {
+                *since = now;
+                self.membership.handle_lost(now, peer.id());
             }
         }
     }
@@ -357,12 +378,12 @@ impl<P> Control<P> {
             MembershipAction::Up { member } => self.up(member, now),
             MembershipAction::Suspect { member } => {
                 self.roster_dirty = true;
-                let name = self.name_of(member);
+                let name = self.core.name(member);
                 self.core.tell(Event::MemberSuspect(member, name));
             }
             MembershipAction::Alive { member } => {
                 self.roster_dirty = true;
-                let name = self.name_of(member);
+                let name = self.core.name(member);
                 self.core.tell(Event::MemberAlive(member, name));
                 // It answers: its lost lanes need not wait for their back-off.
                 for (_, lane) in self.lanes.range_mut((member, 0)..=(member, usize::MAX)) {
@@ -378,10 +399,6 @@ impl<P> Control<P> {
             MembershipAction::Left { member } => self.removed(member, now, fx, Event::MemberLeft),
             MembershipAction::Forget { member } => self.drop_peer(member, fx),
         }
-    }
-
-    fn name_of(&self, member: MemberId) -> String {
-        self.core.peer(member).map_or_else(|| member.to_string(), |p| p.name().to_owned())
     }
 
     fn dial(&mut self, member: MemberId, addr: SocketAddr, name: String, fx: &mut Effects<P>) {
@@ -467,7 +484,7 @@ impl<P> Control<P> {
         fx: &mut Effects<P>,
         event: fn(MemberId, String, crate::id::ViewId) -> Event,
     ) {
-        let name = self.name_of(member);
+        let name = self.core.name(member);
         self.publish();
         self.roster_dirty = false;
         self.drop_peer(member, fx);
@@ -480,6 +497,7 @@ impl<P> Control<P> {
         if let Some(join) = &mut self.join {
             join.forget(member);
         }
+        self.unanswered.remove(&member);
         self.donations.retain(|d| d.peer.id() != member);
         let gone: Vec<_> = self.lanes.range((member, 0)..=(member, usize::MAX)).map(|(k, _)| *k).collect();
         for key in gone {

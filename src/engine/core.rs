@@ -1,6 +1,6 @@
 //! What all threads of a node share: the store, the roster, and the rules of commit and merge.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
@@ -28,6 +28,8 @@ use crate::wire::{self, Control as Message, FrameOut, Ping, RefusedCode, Session
 
 /// Inputs of the control loop that may wait; above it pings are dropped (they are repeated anyway).
 const INPUTS_MAX: usize = 1 << 16;
+/// Names kept of members that are gone.
+const NAMES_KEPT: usize = 64;
 /// Ops kept for reuse.
 const OPS_KEPT: usize = 1024;
 
@@ -190,6 +192,8 @@ pub struct Core<P> {
     state: AtomicU8,
     roster: RwLock<Arc<Roster<P>>>,
     peers: RwLock<BTreeMap<MemberId, Arc<Peer<P>>>>,
+    /// Names of members that are gone, the latest first: outcomes still name them.
+    gone: Mutex<VecDeque<(MemberId, String)>>,
     inputs: SegQueue<Input>,
     inputs_len: AtomicUsize,
     events: (channel::Sender<Event>, channel::Receiver<Event>),
@@ -211,6 +215,7 @@ impl<P> Core<P> {
                 peers: Vec::new(),
             })),
             peers: RwLock::new(BTreeMap::new()),
+            gone: Mutex::new(VecDeque::new()),
             inputs: SegQueue::new(),
             inputs_len: AtomicUsize::new(0),
             events: channel::bounded(settings.event_queue.max(1)),
@@ -268,6 +273,12 @@ impl<P> Core<P> {
     }
 
     pub(super) fn remove_peer(&self, member: MemberId) -> Option<Arc<Peer<P>>> {
+        if let Some(peer) = self.peer(member) {
+            let mut gone = self.gone.lock();
+            gone.retain(|(id, _)| *id != member);
+            gone.truncate(NAMES_KEPT - 1);
+            gone.push_front((member, peer.name().to_owned()));
+        }
         self.peers.write().remove(&member)
     }
 
@@ -303,12 +314,13 @@ impl<P> Core<P> {
         self.events.1.recv_timeout(timeout).ok()
     }
 
-    /// Names of members, in view or gone since shortly.
-    pub fn names(&self) -> impl Fn(MemberId) -> String {
-        let peers = self.peers();
-        move |member| {
-            peers.iter().find(|p| p.id() == member).map_or_else(|| member.to_string(), |p| p.name().to_owned())
+    /// The name of a member, in view or gone since shortly; of others the id.
+    pub fn name(&self, member: MemberId) -> String {
+        if let Some(peer) = self.peer(member) {
+            return peer.name().to_owned();
         }
+        let gone = self.gone.lock();
+        gone.iter().find(|(id, _)| *id == member).map_or_else(|| member.to_string(), |(_, name)| name.clone())
     }
 
     /// Counters and gauges.
@@ -328,9 +340,13 @@ impl<P> Core<P> {
         self.roster().peers.iter().all(|p| p.lanes().iter().all(|l| l.peek(|o| o.is_empty())))
     }
 
-    /// Whether a member that counts has more queued than high water: a caller should wait for space.
+    /// Whether a caller should wait for space: a member that counts, or is about to, has more queued than high water, or its
+    /// donation has only what changed meanwhile still to bring, and would not catch up with callers that go on.
     pub fn is_pressed(&self) -> bool {
-        self.roster.read().peers.iter().any(|p| p.queued() > self.settings.high_water && p.counts())
+        self.roster.read().peers.iter().any(|p| {
+            let high = || p.queued() > self.settings.high_water;
+            p.is_catching_up() || ((p.counts() || p.is_settled()) && high())
+        })
     }
 
     /// Leaves whom to wake when a queue falls below low water. Check [`Core::is_pressed`] again afterwards.
@@ -398,6 +414,13 @@ impl<P> Core<P> {
         let mut count = 0;
         for peer in &roster.peers {
             let counts = peer.counts();
+            if !counts && peer.owe(context, emission.uid) {
+                // Its donation brings it, once, however often it changes until then: the queue is the donation's.
+                if let Some(op) = op {
+                    op.exclude(peer.id(), not_counted(peer));
+                }
+                continue;
+            }
             let pieces =
                 if counts { &*delta } else { present.get_or_insert_with(|| emission.present().split()).as_slice() };
             let bytes: usize = pieces.iter().map(|p| p.len).sum();
@@ -411,10 +434,8 @@ impl<P> Core<P> {
             let op = op.filter(|op| {
                 if counts {
                     op.expect(peer.id());
-                } else if peer.is_repairing() {
-                    op.exclude(peer.id(), MissingReason::Repair);
                 } else {
-                    op.exclude(peer.id(), MissingReason::Joining);
+                    op.exclude(peer.id(), not_counted(peer));
                 }
                 counts
             });
@@ -537,6 +558,13 @@ impl<P> Core<P> {
     fn relieve(&self, peer: &Peer<P>, fx: &mut Effects<P>) {
         if peer.queued() < self.settings.low_water && peer.set_pressed(false) {
             self.tell(Event::BackPressureOff(peer.id(), peer.name().to_owned()));
+            fx.wakes.extend(self.space.lock().drain(..));
+        }
+    }
+
+    /// A donation caught up, or began again: who waited for it goes on, if nothing else is in the way.
+    pub(super) fn release(&self, fx: &mut Effects<P>) {
+        if !self.is_pressed() {
             fx.wakes.extend(self.space.lock().drain(..));
         }
     }
@@ -708,4 +736,9 @@ impl<P> Core<P> {
         let frame = context.present(uid, flags::ANSWER, now).unwrap_or_else(|| context.unknown(uid));
         self.send_session(&peer, &context, uid, frame, fx);
     }
+}
+
+/// Why a member's acks make no copies now.
+fn not_counted<P>(peer: &Peer<P>) -> MissingReason {
+    if peer.is_repairing() { MissingReason::Repair } else { MissingReason::Joining }
 }

@@ -1,14 +1,14 @@
 //! The donor's side of a state transfer, the repair of a member that missed something, and of the buckets in which two
 //! members' digests differ: the same thing.
 //!
-//! A donation walks every context, emits present states (tombstones too) on the lanes of their sessions, and ends with
-//! `StateDone` on every lane. It pauses above low water, so that it needs no memory of its own and the foreground goes
-//! on.
+//! A donation walks every context and emits present states (tombstones too) on the lanes of their sessions, pausing above
+//! low water. Changes made meanwhile are left to it, so that writers neither starve it nor overflow the queue; it brings
+//! those sessions next, once each, while callers wait for it as they do for a full queue. Then it ends with `StateDone` on every lane.
 
 use std::sync::Arc;
 
 use super::core::{Core, Effects};
-use super::peer::Peer;
+use super::peer::{Debt, Peer};
 use crate::id::{AckLevel, Time};
 use crate::proto::op::Op;
 use crate::session::{Buckets, Context, Cursor};
@@ -59,6 +59,9 @@ pub(super) enum Step {
 impl<P> Donation<P> {
     pub(super) fn new(peer: Arc<Peer<P>>, purpose: Purpose) -> Self {
         let losses = peer.losses();
+        if !matches!(purpose, Purpose::Differs(_)) {
+            peer.open_debt();
+        }
         Self { peer, purpose, contexts: None, cursor: Cursor::default(), records: 0, losses, end: None }
     }
 
@@ -121,6 +124,23 @@ impl<P> Donation<P> {
             Purpose::Repair => 0,
             Purpose::Differs(_) => return Step::Done,
         };
+        self.peer.catch_up();
+        loop {
+            if budget == 0 || self.peer.queued() >= low {
+                return if budget == 0 { Step::More } else { Step::Wait };
+            }
+            match self.peer.take_owed() {
+                Debt::Settled => break,
+                Debt::Everything => return Step::Again,
+                Debt::Session(owed) => {
+                    // What is not held any more is owed to nobody.
+                    let Some(frame) = owed.context.present(owed.uid, 0, now) else { continue };
+                    budget = budget.saturating_sub(frame.len);
+                    self.records += 1;
+                    core.send_session(&self.peer, &owed.context, owed.uid, frame, fx);
+                }
+            }
+        }
         let op = Arc::new(Op::default());
         let lanes = self.peer.lanes().len();
         for lane in 0..lanes {

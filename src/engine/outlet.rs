@@ -74,7 +74,7 @@ impl<P> Outlet<P> {
     /// The connection must close; then call [`Outlet::lost`].
     pub fn process(&mut self, core: &Core<P>, now: Time, fx: &mut Effects<P>) -> Result<(), LinkError> {
         let result = self.process_events(core, now, fx);
-        self.lane.peer.hear(now);
+        self.lane.peer.answer(now);
         if let Err(error) = &result
             && !matches!(error, LinkError::Refused(_))
         {

@@ -1,5 +1,6 @@
 //! A remote member as this node sends to it: its lanes, what it can use, and what is queued to it.
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
@@ -50,6 +51,39 @@ pub struct Peer<P> {
     /// Times that its queue was given up.
     losses: AtomicU64,
     heard: AtomicU64,
+    answered: AtomicU64,
+    /// What a donation still has to bring because it changed meanwhile; `None` while there is none to bring it.
+    owed: Mutex<Option<Owed>>,
+    /// How far the last donation is.
+    donation: AtomicU8,
+}
+
+/// Sessions that changed while a donation was under way. However often one changes, it is sent once.
+#[derive(Debug, Default)]
+struct Owed {
+    sessions: Vec<(Arc<Context>, BTreeSet<Uid>)>,
+    len: usize,
+}
+
+/// A donation goes through everything, or none was made.
+const WALKING: u8 = 0;
+/// It brings what changed meanwhile.
+const CATCHING_UP: u8 = 1;
+/// It has brought everything.
+const SETTLED: u8 = 2;
+
+/// Sessions owed to one member, at most; above it everything is.
+const OWED_MAX: usize = 1 << 20;
+
+/// What a donation has to bring next beside its walk.
+#[derive(Debug)]
+pub(crate) enum Debt {
+    /// Nothing; from now on changes are queued.
+    Settled,
+    /// This session.
+    Session(SessionRef),
+    /// More than was noted.
+    Everything,
 }
 
 /// A lane of a peer, as effects name it.
@@ -105,7 +139,67 @@ impl<P> Peer<P> {
             queued: AtomicUsize::new(0),
             losses: AtomicU64::new(0),
             heard: AtomicU64::new(0),
+            owed: Mutex::new(None),
+            donation: AtomicU8::new(WALKING),
+            answered: AtomicU64::new(0),
         }
+    }
+
+    /// A donation begins: from now on it brings what [`owe`](Self::owe) notes.
+    pub(crate) fn open_debt(&self) {
+        let mut owed = self.owed.lock();
+        owed.get_or_insert_default();
+        self.donation.store(WALKING, Ordering::Release);
+    }
+
+    /// Leaves a session to the donation under way; false when there is none, and the change must be queued.
+    pub(crate) fn owe(&self, context: &Arc<Context>, uid: Uid) -> bool {
+        let mut owed = self.owed.lock();
+        let Some(owed) = &mut *owed else { return false };
+        if owed.len < OWED_MAX {
+            let at = owed.sessions.iter().position(|(c, _)| Arc::ptr_eq(c, context)).unwrap_or_else(|| {
+                owed.sessions.push((Arc::clone(context), BTreeSet::new()));
+                owed.sessions.len() - 1
+            });
+            owed.len += usize::from(owed.sessions[at].1.insert(uid));
+        }
+        true
+    }
+
+    /// Takes what is owed next. Where that is nothing the debt is closed in the same step, so that no change falls between.
+    pub(crate) fn take_owed(&self) -> Debt {
+        let mut owed = self.owed.lock();
+        // Another donation to the same member may have paid it.
+        if let Some(debt) = &mut *owed {
+            if debt.len == OWED_MAX {
+                *debt = Owed::default();
+                return Debt::Everything;
+            }
+            while let Some((context, uids)) = debt.sessions.last_mut() {
+                if let Some(uid) = uids.pop_first() {
+                    debt.len -= 1;
+                    return Debt::Session(SessionRef { context: Arc::clone(context), uid });
+                }
+                debt.sessions.pop();
+            }
+        }
+        *owed = None;
+        self.donation.store(SETTLED, Ordering::Release);
+        Debt::Settled
+    }
+
+    /// The walk is over: what changed meanwhile is left.
+    pub(crate) fn catch_up(&self) {
+        self.donation.store(CATCHING_UP, Ordering::Release);
+    }
+
+    pub(crate) fn is_catching_up(&self) -> bool {
+        self.donation.load(Ordering::Acquire) == CATCHING_UP
+    }
+
+    /// Whether its last donation has brought everything: changes are queued again, and it counts when it has taken in the end.
+    pub(crate) fn is_settled(&self) -> bool {
+        self.donation.load(Ordering::Acquire) == SETTLED
     }
 
     /// Its incarnation.
@@ -192,6 +286,17 @@ impl<P> Peer<P> {
     /// Notes that it was heard; what `Control` takes as life.
     pub fn hear(&self, now: Time) {
         self.heard.store(u64::try_from(now.as_nanos()).unwrap_or(u64::MAX), Ordering::Relaxed);
+    }
+
+    /// Notes that it was heard on a lane, where acks come.
+    pub(crate) fn answer(&self, now: Time) {
+        self.hear(now);
+        self.answered.store(u64::try_from(now.as_nanos()).unwrap_or(u64::MAX), Ordering::Relaxed);
+    }
+
+    /// When it was heard on a lane last; zero before the first time.
+    pub(crate) fn answered(&self) -> Time {
+        Time::from_nanos(self.answered.load(Ordering::Relaxed))
     }
 
     /// When it was heard last, once: what was told already must not speak for a member that fell silent since.

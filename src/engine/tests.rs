@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::*;
+use crate::buffer::Slice;
 use crate::id::{MemberId, NodeState, Time};
 use crate::proto::link::Identity;
 use crate::proto::outbound::Gather;
@@ -25,6 +26,11 @@ fn addr(n: u8) -> std::net::SocketAddr {
 
 impl Node {
     fn new(lanes: usize) -> Self {
+        Self::patient(lanes, Time::from_secs(3600))
+    }
+
+    /// A node with this drop time.
+    fn patient(lanes: usize, drop_time: Time) -> Self {
         let identity =
             Identity { member: MemberId(1), cluster: wire::cluster_tag("t"), name: String::from("one"), addr: addr(1) };
         let core = Arc::new(Core::new(CoreSettings {
@@ -52,7 +58,7 @@ impl Node {
         }));
         let settings = ControlSettings {
             frequency: 100 * MS,
-            drop_time: Time::from_secs(3600),
+            drop_time,
             verify_timeout: 100 * MS,
             state_transfer_timeout: Time::from_secs(60),
             partition_max: Time::from_secs(1800),
@@ -118,10 +124,15 @@ impl Node {
     }
 
     fn commit(&mut self, id: &[u8]) {
+        self.write(id, b"");
+    }
+
+    fn write(&mut self, id: &[u8], value: &[u8]) {
         let context = self.core.store().context(b"app").unwrap();
         let mut handle = context.begin(id, self.now);
         context.create(&mut handle);
-        let changes = Changes { touch: true, ..Changes::default() };
+        let mut changes = Changes { touch: true, ..Changes::default() };
+        changes.writes.push((b"value".as_slice().into(), Some(Slice::copy_from(value))));
         self.core.commit(&context, &handle, &changes, Send::Queued, self.now, &mut self.fx).unwrap();
     }
 }
@@ -173,4 +184,144 @@ fn members_that_show_different_things_send_each_other_what_differs() {
     let other = Input::Digest { member: OTHER, context: b"app".to_vec(), answer: false, digest: empty };
     node.post(other).wait(1);
     assert_eq!(node.queued(0), [Kind::Digest, Kind::Session]);
+}
+
+#[test]
+fn what_changes_beside_a_donation_waits_for_room_and_is_sent_once() {
+    let mut node = Node::new(1);
+    node.wait(300).hello(NodeState::Joining).open(0, NodeState::Joining).post(Input::StateRequest(OTHER, 1));
+    let peer = node.core.peer(OTHER).unwrap();
+    let low = node.core.settings().low_water;
+    let sessions = 30;
+    for id in 0..sessions {
+        node.write(&[id], &[0; 60_000]);
+    }
+    node.wait(1);
+    assert!(peer.queued() >= low, "the walk has begun, and waits");
+    let full = peer.queued();
+    for round in 0..1000 {
+        node.write(&[0], &[1; 60_000]);
+        node.write(b"new", &[2; 50]);
+        assert_eq!(peer.queued(), full, "after {round} rounds");
+    }
+    assert!(!node.core.is_pressed(), "callers go on beside the walk");
+
+    let mut sent = Vec::new();
+    let mut pressed = 0;
+    while sent.last() != Some(&Kind::StateDone) {
+        sent.extend(node.queued(0));
+        node.wait(1);
+        pressed += u32::from(node.core.is_pressed());
+    }
+    assert!(pressed > 0 && !node.core.is_pressed(), "they wait for what is left, and no longer");
+    // The ready state; the walk; what changed since the request, each once; the end.
+    assert_eq!(sent.len(), 1 + usize::from(sessions) + (usize::from(sessions) + 1) + 1);
+    node.write(&[0], b"");
+    assert_eq!(node.queued(0), [Kind::Session], "after the end changes are queued again");
+}
+
+#[test]
+fn callers_wait_no_longer_than_the_donations_of_a_member_catch_up() {
+    let mut node = Node::new(1);
+    node.wait(300).hello(NodeState::Joining).open(0, NodeState::Joining);
+    // It missed something before it asked: two donations to one member, of which one finds the debt of both paid.
+    node.post(Input::Overflow(OTHER)).post(Input::StateRequest(OTHER, 1));
+    node.write(b"s", b"");
+    let mut sent = Vec::new();
+    for _ in 0..10 {
+        node.wait(1);
+        sent.extend(node.queued(0));
+    }
+    assert_eq!(sent.iter().filter(|kind| **kind == Kind::StateDone).count(), 2);
+    assert!(!node.core.is_pressed());
+}
+
+#[test]
+fn callers_that_wait_for_a_donation_go_on_when_it_begins_again() {
+    let mut node = Node::new(1);
+    node.wait(300).hello(NodeState::Joining).open(0, NodeState::Joining).post(Input::StateRequest(OTHER, 1)).wait(1);
+    for id in 0..30 {
+        node.write(&[id], &[0; 60_000]);
+    }
+    node.queued(0);
+    node.post(Input::StateRequest(OTHER, 2));
+    for id in 0..30 {
+        node.write(&[id], &[1; 60_000]);
+    }
+    while !node.core.is_pressed() {
+        node.queued(0);
+        node.wait(1);
+    }
+    node.core.wake_on_space(std::task::Waker::noop().clone());
+    node.fx.wakes.clear();
+    node.post(Input::StateRequest(OTHER, 3)).wait(1);
+    assert!(!node.core.is_pressed());
+    assert_eq!(node.fx.wakes.len(), 1);
+}
+
+/// A ping of the other member.
+fn ping(seq: u64) -> Input {
+    let ping = wire::Ping {
+        versions: wire::PROTOCOL,
+        cluster: wire::cluster_tag("t"),
+        member: OTHER,
+        uptime_ms: 0,
+        seq,
+        state: NodeState::Ready,
+        addr: addr(2),
+        view_hash: 0,
+        name: String::from("two"),
+        route: String::new(),
+    };
+    Input::Ping(ping, addr(2).ip())
+}
+
+#[test]
+fn a_member_that_pings_and_answers_nothing_is_verified() {
+    for answers in [false, true] {
+        let mut node = Node::patient(1, Time::from_secs(1));
+        node.wait(300).hello(NodeState::Ready).open(0, NodeState::Ready).wait(1);
+        node.dials();
+        // In flight from here on.
+        node.commit(b"s");
+        assert!(!node.queued(0).is_empty());
+        let mut is_verified = false;
+        for seq in 1..15 {
+            if answers {
+                node.core.peer(OTHER).unwrap().answer(node.now);
+            }
+            node.post(ping(seq)).wait(100);
+            is_verified |= std::iter::from_fn(|| node.control.poll_action()).any(|a| matches!(a, Action::Probe { .. }));
+        }
+        assert_eq!(is_verified, !answers);
+    }
+}
+
+#[test]
+fn a_node_that_was_late_expires_nothing_until_the_grace_has_passed() {
+    let mut node = Node::patient(1, Time::from_secs(1));
+    node.wait(300);
+    node.commit(b"s");
+    let expired = |node: &Node| node.core.stats().expired;
+    node.wait(2_000_000);
+    assert_eq!(expired(&node), 0, "what is in use elsewhere has not been heard yet");
+    for _ in 0..590 {
+        node.wait(100);
+    }
+    assert_eq!(expired(&node), 0);
+    for _ in 0..20 {
+        node.wait(100);
+    }
+    assert_eq!(expired(&node), 1);
+}
+
+#[test]
+fn a_member_that_is_gone_is_still_called_by_its_name() {
+    let mut node = Node::new(1);
+    node.hello(NodeState::Ready).open(0, NodeState::Ready);
+    assert_eq!(node.core.name(OTHER), "two");
+    node.post(Input::Status(OTHER, NodeState::Leaving));
+    assert!(node.core.peer(OTHER).is_none());
+    assert_eq!(node.core.name(OTHER), "two");
+    assert_eq!(node.core.name(MemberId(3)), MemberId(3).to_string());
 }

@@ -164,11 +164,12 @@ impl Request {
         let config = &shell.config;
         let waits = config.mode != Mode::Asynchronous;
         let limit = if waits { config.ack_timeout } else { config.queue_wait };
-        let now = shell.recent();
-        let deadline = now + limit;
-        let waited = !self.changes.silent && shell.wait_for_space(deadline);
+        let deadline = shell.now() + limit;
+        if !self.changes.silent {
+            shell.wait_for_space(deadline);
+        }
         let send = if waits { Send::Acked(config.ack) } else { Send::Queued };
-        let (committed, fx) = self.commit(send, if waited { shell.recent() } else { now })?;
+        let (committed, fx) = self.commit(send, shell.recent())?;
         let outcome = match &committed.op {
             Some(op) => {
                 shell.write_and_wait(fx, op, deadline);
@@ -278,11 +279,11 @@ fn outcome(inner: &Inner, committed: &Committed, op: Option<&Arc<Op>>) -> Outcom
         let now = op.outcome();
         outcome.copies += now.copies;
         if !now.missing.is_empty() {
-            let names = inner.shell.core.names();
+            let name = |member| inner.shell.core.name(member);
             outcome.missing = now
                 .missing
                 .iter()
-                .map(|(member, reason)| Missing { member: *member, name: names(*member), reason: *reason })
+                .map(|(member, reason)| Missing { member: *member, name: name(*member), reason: *reason })
                 .collect();
         }
     }

@@ -482,5 +482,7 @@ impl<T: Clone + PartialEq> Outbound<T> {
     }
 }
 
+#[cfg(all(test, loom))]
+mod loom_tests;
 #[cfg(test)]
 mod tests;

@@ -7,6 +7,9 @@
 
 pub mod affinity;
 mod control;
+#[cfg(all(test, loom))]
+mod loom_tests;
+mod mailbox;
 mod port;
 mod socket;
 mod sys;
@@ -20,7 +23,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::Waker;
 use std::time::{Duration, Instant};
 
-use crossbeam::queue::SegQueue;
 use parking_lot::{Condvar, Mutex};
 use smallvec::SmallVec;
 
@@ -35,10 +37,19 @@ use crate::stats::bump;
 use crate::wire;
 
 use self::control::ControlLoop;
+use self::mailbox::Mailbox;
 pub(crate) use self::port::Port;
 pub use self::socket::multicast_socket;
 pub(crate) use self::sys::spawn;
 use self::worker::{Command, Worker};
+
+/// What a mailbox is made of; the loom tests make it of other parts.
+mod parts {
+    pub(super) use std::sync::atomic::{AtomicBool, Ordering};
+
+    pub(super) use crossbeam::queue::SegQueue;
+    pub(super) use mio::Waker;
+}
 
 /// Members at most, this node not counted.
 const MEMBERS_MAX: usize = 256;
@@ -100,47 +111,6 @@ pub(crate) struct WorkerHandle {
 pub(crate) enum ControlCommand {
     Leave,
     Stop,
-}
-
-/// A queue to a loop that sleeps in `poll`: wake-ups are coalesced into one write until the loop looks.
-///
-/// The consumer clears the flag *before* it drains; clearing it afterwards would lose the wake-up of what was pushed
-/// in between.
-#[derive(Debug)]
-pub(crate) struct Mailbox<T> {
-    queue: SegQueue<T>,
-    woken: AtomicBool,
-    waker: mio::Waker,
-}
-
-impl<T> Mailbox<T> {
-    fn new(waker: mio::Waker) -> Self {
-        Self { queue: SegQueue::new(), woken: AtomicBool::new(false), waker }
-    }
-
-    /// Leaves a message; true when a wake-up was written for it.
-    fn post(&self, message: T) -> bool {
-        self.queue.push(message);
-        self.wake()
-    }
-
-    /// Wakes the loop without a message.
-    fn wake(&self) -> bool {
-        if self.woken.swap(true, Ordering::AcqRel) {
-            return false;
-        }
-        // The eventfd can only fail when it overflows, and then the loop is awake.
-        self.waker.wake().is_ok()
-    }
-
-    /// Starts a turn of the loop: what is posted from now on wakes it again.
-    fn begin(&self) {
-        self.woken.swap(false, Ordering::AcqRel);
-    }
-
-    fn take(&self) -> Option<T> {
-        self.queue.pop()
-    }
 }
 
 /// Now, as the core counts time.
@@ -270,7 +240,10 @@ impl Shell {
     /// the caller does it, while the bytes are in its cache; a queue that grows faster than its worker writes would
     /// only make every frame a cold one (measured with 16 callers on one core: 8 % more updates/s).
     pub(crate) fn hand_over(&self, mut fx: Effects<Port>) {
-        let is_full = |lane: &LaneRef<Port>| lane.get().peek(Outbound::unwritten) >= port::WRITE_BYTES;
+        // The lane's lock is taken only where all lanes together have enough.
+        let is_full = |lane: &LaneRef<Port>| {
+            lane.peer.queued() >= port::WRITE_BYTES && lane.get().peek(Outbound::unwritten) >= port::WRITE_BYTES
+        };
         if fx.kick.iter().any(is_full) {
             let (full, rest): (SmallVec<[_; 4]>, _) = std::mem::take(&mut fx.kick).into_iter().partition(is_full);
             fx.kick = rest;
@@ -296,10 +269,10 @@ impl Shell {
         port::wait(self, &[], op, deadline);
     }
 
-    /// Waits while a member's queue is above high water, at most until the deadline; whether it had to.
-    pub(crate) fn wait_for_space(&self, deadline: Time) -> bool {
+    /// Waits while a member's queue is above high water, at most until the deadline.
+    pub(crate) fn wait_for_space(&self, deadline: Time) {
         if !self.core.is_pressed() {
-            return false;
+            return;
         }
         bump(&self.core.counters.back_pressure);
         let waker = port::thread_waker();
@@ -307,11 +280,10 @@ impl Shell {
             self.core.wake_on_space(Waker::clone(&waker));
             let now = self.now();
             if now >= deadline || !self.core.is_pressed() {
-                break;
+                return;
             }
             std::thread::park_timeout(deadline - now);
         }
-        true
     }
 
     /// Waits until the node is ready; the error says what is waited for.

@@ -24,15 +24,18 @@ use smallvec::SmallVec;
 use socket2::SockRef;
 
 use super::{Shell, sys};
-use crate::engine::{Effects, LaneRef, Outlet};
+use crate::engine::{Effects, LaneRef, Outlet, SessionRef};
 use crate::id::Time;
 use crate::proto::op::Op;
 use crate::proto::outbound::{Drain, Gather, Outbound};
 use crate::stats::{add, bump};
+use crate::wire::{BY_REFERENCE, FRAME_BYTES_MAX};
 
 /// Bytes and pieces of one `sendmsg`. 256 KiB amortises the call; the kernel's limit of pieces is 1024 (`IOV_MAX`).
 pub(super) const WRITE_BYTES: usize = 256 << 10;
 const WRITE_PARTS: usize = 1000;
+/// Else a frame of many parts would never be gathered.
+const _: () = assert!(FRAME_BYTES_MAX / BY_REFERENCE + 2 <= WRITE_PARTS);
 /// Writes that one holder of the drain makes before the lane's worker goes on: bounds what a caller does for others.
 const WRITES_PER_TURN: usize = 8;
 
@@ -251,20 +254,23 @@ pub(super) fn thread_waker() -> Waker {
 
 /// Writes what a lane has, if nobody else does and the socket takes it.
 pub(super) fn drain(shell: &Shell, lane: &LaneRef<Port>, fx: &mut Effects<Port>) {
-    GATHER.with_borrow_mut(|gather| {
-        let begun = lane.peer.with_lane(lane.lane, |out| begin(out, gather, Outbound::begin_drain));
-        if begun {
-            write(shell, lane, gather, fx);
-        }
-        gather.clear();
-    });
+    write_if(shell, lane, fx, Outbound::begin_drain);
 }
 
 /// The socket can take more.
 pub(super) fn writable(shell: &Shell, lane: &LaneRef<Port>, fx: &mut Effects<Port>) {
+    write_if(shell, lane, fx, Outbound::writable);
+}
+
+/// Writes where `take` takes the drain.
+fn write_if(
+    shell: &Shell,
+    lane: &LaneRef<Port>,
+    fx: &mut Effects<Port>,
+    take: impl FnOnce(&mut Outbound<SessionRef>) -> bool,
+) {
     GATHER.with_borrow_mut(|gather| {
-        let begun = lane.peer.with_lane(lane.lane, |out| begin(out, gather, Outbound::writable));
-        if begun {
+        if lane.peer.with_lane(lane.lane, |out| begin(out, gather, take)) {
             write(shell, lane, gather, fx);
         }
         gather.clear();
@@ -287,18 +293,22 @@ fn begin<T: Clone + PartialEq>(
 /// Writes for a caller that waits. Where others wait already, those that share its core and are about to queue do so
 /// first, so that one write carries many; where the core is free that costs nothing and waits for nobody.
 pub(super) fn drain_together(shell: &Shell, lane: &LaneRef<Port>, fx: &mut Effects<Port>) {
-    let held = lane.peer.with_lane(lane.lane, |out| {
-        let others = out.in_flight() > 0;
-        (others && out.begin_drain()).then(|| out.generation())
-    });
-    let Some(generation) = held else { return drain(shell, lane, fx) };
-    std::thread::yield_now();
     GATHER.with_borrow_mut(|gather| {
-        // Where the connection changed meanwhile the drain went with it.
-        let begun = lane.peer.with_lane(lane.lane, |out| begin(out, gather, |out| out.generation() == generation));
-        if begun {
-            write(shell, lane, gather, fx);
+        let begun = lane.peer.with_lane(lane.lane, |out| {
+            let alone = out.in_flight() == 0;
+            let begun = if alone { begin(out, gather, Outbound::begin_drain) } else { out.begin_drain() };
+            begun.then(|| (alone, out.generation()))
+        });
+        let Some((alone, generation)) = begun else { return };
+        if !alone {
+            std::thread::yield_now();
+            // Where the connection changed meanwhile the drain went with it.
+            let same = |out: &mut Outbound<_>| out.generation() == generation;
+            if !lane.peer.with_lane(lane.lane, |out| begin(out, gather, same)) {
+                return;
+            }
         }
+        write(shell, lane, gather, fx);
         gather.clear();
     });
 }
@@ -307,8 +317,15 @@ fn write(shell: &Shell, lane: &LaneRef<Port>, gather: &mut Gather, fx: &mut Effe
     for _ in 0..WRITES_PER_TURN {
         let socket = lane.get().port.socket();
         let Some(socket) = socket.filter(|s| s.generation.load(Ordering::Acquire) == gather.generation()) else {
-            // The connection changed under the gathered bytes; who opens the next one writes.
-            lane.peer.with_lane(lane.lane, |out| out.yield_drain(gather));
+            // The connection changed under the gathered bytes: who opens the next one writes. Or it is just opening, and
+            // whoever opened it found the drain held: then the worker, which opens, writes after that.
+            let wanted = lane.peer.with_lane(lane.lane, |out| {
+                out.yield_drain(gather);
+                out.wants_drain()
+            });
+            if wanted {
+                shell.flush_later(lane.clone());
+            }
             return;
         };
         let (n, full) = match send(shell, &socket.stream, gather) {

@@ -16,7 +16,8 @@ pub(super) fn recv(fd: BorrowedFd<'_>, space: &mut [u8], wait: bool) -> io::Resu
     usize::try_from(n).map_err(|_| io::Error::last_os_error())
 }
 
-/// The monotonic clock as of the system's last tick: at most 10 ms old, and four times cheaper to ask than the present.
+/// The monotonic clock as of the system's last tick: some milliseconds old (tens where a guest's ticks are late), and four
+/// times cheaper to ask than the present.
 pub(super) fn ticks() -> Duration {
     clock(libc::CLOCK_MONOTONIC_COARSE)
 }

@@ -1,6 +1,7 @@
 //! Keyed hashing of uids and names.
 //!
-//! Names come from clients, so they are hashed with SipHash-1-3 (as in std's maps) under the store's seed and cannot be chosen to collide.
+//! Names come from clients, so they are hashed with SipHash-1-3 (as in std's maps) under the store's seed and cannot be
+//! chosen to collide.
 //! Uids are drawn by members and only need mixing. The same seed gives the same tables, so that a simulated run replays.
 
 use siphasher::sip::SipHasher13;

@@ -10,7 +10,7 @@
 //!
 //! | file | job |
 //! |---|---|
-//! | `record` | the lattice: attributes, `top`, `exp`, `over`, partiality; tombstones |
+//! | `record`, `attr` | the lattice: attributes, `top`, `exp`, `over`, partiality; tombstones |
 //! | `context`, `shard`, `names` | tables, locks, index; reads |
 //! | `handle`, `commit`, `kill` | a request: begin, create, commit, invalidate |
 //! | `merge`, `repair`, `scan` | what arrives; present states, rescue, lifting; going through everything |

@@ -4,9 +4,15 @@
 
 #![allow(dead_code, unreachable_pub, reason = "each test binary uses its part")]
 
+pub mod lab;
+pub mod wire;
+
+use std::cell::Cell;
+use std::collections::BTreeMap;
 use std::fmt::Display;
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
@@ -52,6 +58,11 @@ impl Cluster {
     pub fn with(mut self, flag: impl Into<String>) -> Self {
         self.flags.push(flag.into());
         self
+    }
+
+    /// The replication mode of its members.
+    pub fn mode(&self) -> &str {
+        self.flags.iter().rev().find_map(|flag| flag.strip_prefix("--mode=")).unwrap_or("pooled")
     }
 
     /// Another cluster in the same group.
@@ -189,7 +200,50 @@ impl Member {
 
     /// SIGKILL; when it went out.
     pub fn kill(&mut self) -> Instant {
+        self.weigh();
         ok(self.0.kill())
+    }
+
+    /// The most memory that it has had so far, in KiB; none once it has ended.
+    pub fn peak_kib(&self) -> Option<u64> {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.0.pid())).ok()?;
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+        line.split_whitespace().next()?.parse().ok()
+    }
+
+    /// Notes the memory for [`largest_kib`].
+    fn weigh(&self) {
+        if let Some(kib) = self.peak_kib() {
+            LARGEST_KIB.set(LARGEST_KIB.get().max(kib));
+        }
+    }
+
+    /// The words of its events since they were last asked for, oldest first.
+    pub fn events(&mut self) -> Vec<Value> {
+        let events = self.ask(json!({ "do": "events" }));
+        events["events"].as_array().cloned().unwrap_or_default()
+    }
+
+    /// How many of those were this word about this member.
+    pub fn count_events(&mut self, word: &str, name: &str) -> usize {
+        self.events().iter().filter(|event| event["event"] == word && event["name"] == name).count()
+    }
+
+    /// Ends its load; the last acknowledged number of each session.
+    pub fn stop_load(&mut self) -> BTreeMap<String, u64> {
+        let stopped = self.ask(json!({ "do": "load_stop" }));
+        assert_eq!(stopped["errors"], 0, "{stopped}");
+        ok(serde_json::from_value(stopped["last"].clone()))
+    }
+
+    pub fn wait_without(&mut self, id: &str) {
+        self.ask(json!({ "do": "wait_view", "without": id, "within_ms": SOON_MS }));
+    }
+
+    /// Waits for so many more of its pings: that much of its time has passed.
+    pub fn wait_pings(&mut self, more: u64) {
+        let sent = self.stat("pings_sent");
+        self.wait_stat("pings_sent", sent + more);
     }
 
     /// SIGSTOP: its sockets stay open and answer nothing.
@@ -207,6 +261,57 @@ impl Member {
     pub fn resume(&self) {
         signal(self.0.pid(), "CONT");
     }
+}
+
+impl Drop for Member {
+    fn drop(&mut self) {
+        self.weigh();
+    }
+}
+
+thread_local! {
+    static LARGEST_KIB: Cell<u64> = const { Cell::new(0) };
+}
+
+/// The most memory that any one member of this thread had which has ended, in KiB; begins again at zero.
+pub fn largest_kib() -> u64 {
+    LARGEST_KIB.take()
+}
+
+/// The last acknowledged number of each session, from a member's log. A line without its end was not written out.
+pub fn acknowledged(log: &Path) -> BTreeMap<String, u64> {
+    let log = ok(std::fs::read_to_string(log));
+    let whole = log.split_inclusive('\n').filter_map(|line| line.strip_suffix('\n'));
+    whole.filter_map(|line| line.split_once(' ')).map(|(id, n)| (id.to_owned(), ok(n.parse()))).collect()
+}
+
+/// Small caps, so that writers which are faster than a member overflow its queue: smaller than what makes them write
+/// themselves.
+pub const SMALL_QUEUE: [&str; 5] = [
+    "--high-water=128KiB",
+    "--low-water=64KiB",
+    "--queue-bytes-max=256KiB",
+    "--value-bytes-max=128KiB",
+    "--session-bytes-max=256KiB",
+];
+
+pub fn is_root() -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    // Real, effective, saved and file system user.
+    status.lines().any(|line| line.starts_with("Uid:") && line.split_whitespace().nth(2) == Some("0"))
+}
+
+pub fn is_able(command: &str, arguments: &[&str]) -> bool {
+    let quiet = Command::new(command).args(arguments).stdout(Stdio::null()).stderr(Stdio::null()).status();
+    quiet.is_ok_and(|status| status.success())
+}
+
+/// Says why a test did nothing, or fails where nothing may be left out.
+pub fn skip<T>(why: &str) -> Option<T> {
+    let must_run = std::env::var("CI_REQUIRE_TOOLS").is_ok_and(|value| value == "1");
+    assert!(!must_run, "CI_REQUIRE_TOOLS=1, but {why}");
+    let _ = writeln!(std::io::stderr(), "SKIP: {why}");
+    None
 }
 
 /// Sends a signal to one process.

@@ -8,7 +8,7 @@ use crate::engine::donor::{Donation, Purpose, Step};
 use crate::engine::peer::Peer;
 use crate::engine::pull::{PULL_INTERVAL, Turn};
 use crate::event::Event;
-use crate::id::{MemberId, Time};
+use crate::id::{MemberId, NodeState, Time};
 use crate::mutant::planted;
 use crate::session::{Context, Digest};
 use crate::stats::{add, bump};
@@ -131,6 +131,7 @@ impl<P> Control<P> {
             }
             step != Step::Done
         });
+        self.core.release(fx);
         for peer in ended {
             let more = |d: &Donation<P>| d.peer.id() == peer.id() && !matches!(d.purpose, Purpose::Differs(_));
             if peer.is_repairing() && !self.donations.iter().any(more) {
@@ -206,7 +207,7 @@ impl<P> Control<P> {
             if swept.more {
                 self.next_sweep = now;
             }
-            if self.core.settings().session_events {
+            if self.core.settings().session_events && self.core.state() != NodeState::Joining {
                 let name = String::from_utf8_lossy(context.name()).into_owned();
                 for id in swept.ended {
                     self.core.tell(Event::SessionEnded(name.clone(), id.to_vec()));

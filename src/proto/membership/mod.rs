@@ -94,9 +94,21 @@ struct Admitted {
     heard: Time,
     since: Time,
     suspicion: Option<Suspicion>,
+    differs: Option<Differs>,
     /// It said that it leaves, but not over its link: a removal is then told as `Left`.
     goodbye: bool,
     backoff: Backoff,
+}
+
+/// A member whose view is not ours. Views differ for moments all the time; one that goes on may be of a member that removed
+/// this node and cannot tell it, since what it sends arrives and what is sent to it does not.
+#[derive(Debug)]
+struct Differs {
+    theirs: u64,
+    ours: u64,
+    since: Time,
+    /// Once for each pair of views: where a partition is partial they differ for as long as it lasts.
+    verified: bool,
 }
 
 impl Membership {
@@ -157,6 +169,7 @@ impl Membership {
                 (_, NodeState::Joining | NodeState::Ready) => {}
             }
             self.hear(now, ping.member);
+            self.compare_views(now, ping);
             return PingVerdict::Fresh;
         }
         if let Some(candidate) = self.candidates.get_mut(ping.member) {
@@ -259,8 +272,16 @@ impl Membership {
         known.name = String::from(name);
         known.state = known.state.later(state);
         known.in_view = true;
-        let admitted =
-            Admitted { member: known, seq, heard: now, since: now, suspicion: None, goodbye: false, backoff };
+        let admitted = Admitted {
+            member: known,
+            seq,
+            heard: now,
+            since: now,
+            suspicion: None,
+            differs: None,
+            goodbye: false,
+            backoff,
+        };
         self.admitted.insert(member, admitted);
         self.timers.set_earlier(Timer::Judge, now + self.settings.drop_time);
         self.publish();
@@ -471,6 +492,23 @@ impl Membership {
             let at = now + candidate.backoff.fail(&mut self.rng);
             candidate.dial = Dial::At(at);
             self.timers.set_earlier(Timer::Dial, at);
+        }
+    }
+
+    /// Verifies a member whose view has differed from ours for the drop time.
+    fn compare_views(&mut self, now: Time, ping: &Ping) {
+        let Some(known) = self.admitted.get_mut(&ping.member) else { return };
+        let (theirs, ours) = (ping.view_hash, self.view.hash());
+        match &mut known.differs {
+            // Zero is of a member that does not say.
+            _ if theirs == ours || theirs == 0 => known.differs = None,
+            Some(differs) if (differs.theirs, differs.ours) == (theirs, ours) => {
+                if !differs.verified && now.saturating_sub(differs.since) >= self.settings.drop_time {
+                    differs.verified = true;
+                    self.suspect(now, ping.member, Cause::Lost);
+                }
+            }
+            differs => *differs = Some(Differs { theirs, ours, since: now, verified: false }),
         }
     }
 

@@ -240,6 +240,35 @@ fn a_silent_member_is_suspect_after_drop_time_and_down_after_two_unanswered_echo
 }
 
 #[test]
+fn a_member_whose_view_stays_another_is_verified_once_for_each_view() {
+    let mut m = node_with(2..=3);
+    let ours = m.view().hash();
+    let mut seq = 1;
+    let mut hear = |m: &mut Membership, from: u64, until: u64, view_hash: u64| {
+        let mut verified = 0;
+        for at in (from..until).step_by(200) {
+            seq += 1;
+            for member in [2, 3] {
+                let view_hash = if member == 2 { view_hash } else { ours };
+                m.handle_ping(ms(at), &Ping { view_hash, ..ping_of(member, seq) }, local());
+            }
+            let happened = news(m);
+            if happened.iter().any(|a| matches!(a, MembershipAction::Verify { .. })) {
+                verified += 1;
+                m.handle_verified(ms(at), id(2), token_in(&happened), true);
+                assert_eq!(news(m), [MembershipAction::Alive { member: id(2) }]);
+            }
+        }
+        verified
+    };
+    assert_eq!(hear(&mut m, 100, 3000, ours), 0, "it agrees");
+    assert_eq!(hear(&mut m, 3100, 3900, 5), 0, "it differs for a moment");
+    assert_eq!(hear(&mut m, 4100, 4900, 6), 0, "and for another");
+    assert_eq!(hear(&mut m, 5100, 9000, 7), 1, "it stays another");
+    assert_eq!(hear(&mut m, 9100, 12_000, 8), 1, "and so does the next");
+}
+
+#[test]
 fn any_authenticated_frame_keeps_a_member_without_multicast() {
     let mut m = node_with(2..=2);
     for n in 1..20 {
