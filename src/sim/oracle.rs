@@ -57,6 +57,7 @@ struct Truth {
 #[derive(Debug)]
 struct Life {
     alive: bool,
+    died_at: Option<Time>,
 }
 
 /// What was checked, and what was not because it may not be.
@@ -86,6 +87,8 @@ pub(super) struct Oracle {
     idle: Duration,
     /// A session may expire this much earlier than its idle time: announcements are coalesced, clocks drift.
     slack: Duration,
+    /// As much may clocks be apart after the idle time.
+    drift: Duration,
     lives: BTreeMap<MemberId, Life>,
     sessions: BTreeMap<Uid, Truth>,
     changes: Vec<Change>,
@@ -96,6 +99,8 @@ pub(super) struct Oracle {
     used: HashMap<(MemberId, Uid), Time>,
     /// What requests of a member ended, by the names that it had.
     killed: BTreeMap<(MemberId, Key), BTreeSet<Uid>>,
+    /// When a member was last seen to hold attributes of a session.
+    full: HashMap<(MemberId, Uid), Time>,
     /// When any request last did.
     accessed: HashMap<Uid, Time>,
     pub(super) tally: Tally,
@@ -104,10 +109,11 @@ pub(super) struct Oracle {
 type Checked = Result<(), Violation>;
 
 impl Oracle {
-    pub(super) fn new(idle: Duration, slack: Duration) -> Self {
+    pub(super) fn new(idle: Duration, slack: Duration, drift: Duration) -> Self {
         Self {
             idle,
             slack,
+            drift,
             lives: BTreeMap::new(),
             sessions: BTreeMap::new(),
             changes: Vec::new(),
@@ -116,19 +122,32 @@ impl Oracle {
             dead: HashSet::new(),
             used: HashMap::new(),
             killed: BTreeMap::new(),
+            full: HashMap::new(),
             accessed: HashMap::new(),
             tally: Tally::default(),
         }
     }
 
     pub(super) fn born(&mut self, member: MemberId) {
-        self.lives.insert(member, Life { alive: true });
+        self.lives.insert(member, Life { alive: true, died_at: None });
     }
 
-    pub(super) fn died(&mut self, member: MemberId) {
+    pub(super) fn died(&mut self, member: MemberId, now: Time) {
         if let Some(life) = self.lives.get_mut(&member) {
             life.alive = false;
+            life.died_at = Some(now);
         }
+    }
+
+    /// How long a member has been dead.
+    pub(super) fn dead_for(&self, member: MemberId, now: Time) -> Option<Duration> {
+        self.lives.get(&member)?.died_at.map(|died| now.saturating_sub(died))
+    }
+
+    /// Whether a member was dead when a change was committed.
+    pub(super) fn died_before(&self, member: MemberId, id: ChangeId) -> bool {
+        let died_at = self.lives.get(&member).and_then(|l| l.died_at);
+        died_at.is_some_and(|died| died < self.changes[id].at)
     }
 
     /// A change is in the writer's store.
@@ -212,14 +231,46 @@ impl Oracle {
     }
 
     /// A session that is in use at a node is not expired there.
-    pub(super) fn check_in_use(&self, member: MemberId, dump: &[(Uid, RecordDump)], local: Time) -> Checked {
-        for (uid, _) in dump.iter().filter(|(_, r)| !r.dead && !r.partial && r.exp >= r.top) {
+    pub(super) fn check_in_use(&self, member: MemberId, dump: &[(Uid, RecordDump)], local: Time, now: Time) -> Checked {
+        for (uid, record) in dump.iter().filter(|(_, r)| !r.dead && r.exp >= r.top) {
+            let truth = self.sessions.get(uid);
+            let newest =
+                truth.and_then(|t| t.by_version.get(&record.top)).map(|id| now.saturating_sub(self.changes[*id].at));
+            if let Some(unused) = newest.filter(|unused| *unused + self.drift + Duration::from_millis(2) < self.idle) {
+                let text = format!("{uid:?} is expired at {member}, which knows of an access {unused:?} ago");
+                return Err(Violation::new("expiry", text));
+            }
+            if record.partial {
+                continue;
+            }
             let Some(used) = self.used.get(&(member, *uid)) else { continue };
             let unused = local.saturating_sub(*used);
             // Both ends are whole milliseconds there.
             if unused + Duration::from_millis(2) < self.idle {
                 let text = format!("{uid:?} is expired at {member}, where it was used {unused:?} ago");
                 return Err(Violation::new("expiry", text));
+            }
+        }
+        Ok(())
+    }
+
+    /// What a node holds of an expired session stays while a member that it lost is away; `since`: the longest.
+    pub(super) fn check_kept(
+        &mut self,
+        member: MemberId,
+        dump: &[(Uid, RecordDump)],
+        since: Option<Time>,
+        now: Time,
+    ) -> Checked {
+        for (uid, record) in dump.iter().filter(|(_, r)| !r.dead) {
+            if record.attrs.iter().any(|(key, _, _)| key[0] == key::ATTR) {
+                self.full.insert((member, *uid), now);
+                continue;
+            }
+            let Some(full) = self.full.remove(&(member, *uid)) else { continue };
+            if record.partial && record.exp >= record.top && since.is_some_and(|since| since < full) {
+                let text = format!("{member} dropped what it held of {uid:?} while a member that it lost was away");
+                return Err(Violation::new("kept", text));
             }
         }
         Ok(())
@@ -370,9 +421,11 @@ impl Oracle {
         Ok(())
     }
 
-    /// I7: what a joiner that opens must hold. `since` is when it came to know each donor, whose state is given too.
+    /// What a joiner that opens must hold, and who came back and is a copy. Of each donor it is given since when it sends all
+    /// that changes there, and what it holds.
     pub(super) fn check_join(
         &mut self,
+        rule: &'static str,
         joiner: MemberId,
         held: &BTreeMap<Uid, RecordDump>,
         donors: &BTreeMap<MemberId, (Time, BTreeMap<Uid, RecordDump>)>,
@@ -395,8 +448,8 @@ impl Oracle {
             }
             self.tally.joins += 1;
             if let Err(why) = holds(change, held.get(&change.uid)) {
-                let text = format!("{joiner} opened, and of {}, held by {donor}, {why}", self.name(id));
-                return Err(Violation::new("I7", text));
+                let text = format!("{joiner} counts, and of {}, held by {donor}, {why}", self.name(id));
+                return Err(Violation::new(rule, text));
             }
         }
         Ok(())
