@@ -85,6 +85,8 @@ mod on {
         SnapshotWithoutTombstones,
         /// A present state says that it is complete, whatever its holder misses.
         AlwaysComplete,
+        /// A present state never says that it is complete.
+        NeverComplete,
         /// A write goes to whatever its name leads to by then.
         WriteFollowsName,
         /// A write through a handle whose session is forgotten makes it anew.
@@ -137,6 +139,8 @@ mod on {
         JoinerIsCopy,
         /// A joiner is sent what is held before it is live for new changes.
         DonationBeforeAdmission,
+        /// What changes beside a donation is left to it, and not brought by it.
+        OwedForgotten,
         /// A joiner opens when the first of several donors is done.
         OpensAfterFirstDonor,
         /// A donor is believed to be done although a lane is still behind.
@@ -145,6 +149,8 @@ mod on {
         PingAdmits,
         /// A suspect is cleared by an echo of whoever has its address.
         EchoOfAnother,
+        /// A suspect is cleared though no echo came.
+        EchoNotNeeded,
         /// A lane to a member that restarted takes the acks of the one that came after it.
         AcksOfAnother,
         /// A caller whose last copy is missed is not woken.

@@ -156,7 +156,7 @@ impl<P> Peer<P> {
     pub(crate) fn owe(&self, context: &Arc<Context>, uid: Uid) -> bool {
         let mut owed = self.owed.lock();
         let Some(owed) = &mut *owed else { return false };
-        if owed.len < OWED_MAX {
+        if owed.len < OWED_MAX && !planted!(OwedForgotten) {
             let at = owed.sessions.iter().position(|(c, _)| Arc::ptr_eq(c, context)).unwrap_or_else(|| {
                 owed.sessions.push((Arc::clone(context), BTreeSet::new()));
                 owed.sessions.len() - 1

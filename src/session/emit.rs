@@ -72,7 +72,8 @@ impl Context {
         match held {
             Held::Record(record) => {
                 let attrs: SmallVec<[AttrOut<'_>; 8]> = record.attrs().iter().map(attr_out).collect();
-                let complete = if record.is_partial() && !planted!(AlwaysComplete) { 0 } else { flags::COMPLETE };
+                let partial = record.is_partial() && !planted!(AlwaysComplete) || planted!(NeverComplete);
+                let complete = if partial { 0 } else { flags::COMPLETE };
                 encode_session(&SessionOut {
                     context: self.name(),
                     uid,

@@ -36,14 +36,18 @@ pub(super) struct SimArgs {
     /// Run on after a seed has failed, and list every one
     #[arg(long)]
     all: bool,
-    /// Plant one mistake after another, and say which seed shows each
+    /// Plant one mistake after another, and say how many seeds show each
     #[cfg(feature = "mutants")]
-    #[arg(long, conflicts_with_all = ["trace", "all", "mutant"])]
+    #[arg(long, conflicts_with_all = ["trace", "all"])]
     mutants: bool,
-    /// Plant this mistake in every run
+    /// Plant this mistake in every run; with --mutants it may be repeated, and only these are looked for
     #[cfg(feature = "mutants")]
     #[arg(long, value_name = "NAME", value_parser = mutants::parse)]
-    mutant: Option<crate::mutant::Mutant>,
+    mutant: Vec<crate::mutant::Mutant>,
+    /// Write what became of the mistakes into the table of this file
+    #[cfg(feature = "mutants")]
+    #[arg(long, value_name = "FILE", requires = "mutants")]
+    table: Option<std::path::PathBuf>,
 }
 
 /// What all seeds showed together.
@@ -96,6 +100,13 @@ pub(super) fn run(args: &SimArgs, out: &Output) -> Result<(), Failure> {
     if args.mutants {
         return mutants::run(args, out);
     }
+    #[cfg(feature = "mutants")]
+    if args.mutant.len() > 1 {
+        return Err(Failure::new(
+            Exit::Usage,
+            ["a run has one mistake; --mutants looks for several, one after another"],
+        ));
+    }
     let threads = match args.threads {
         _ if args.trace => 1,
         0 => std::thread::available_parallelism().map_or(1, usize::from),
@@ -117,7 +128,7 @@ pub(super) fn run(args: &SimArgs, out: &Output) -> Result<(), Failure> {
                         return;
                     }
                     #[cfg(feature = "mutants")]
-                    let _planting = args.mutant.map(crate::mutant::plant);
+                    let _planting = args.mutant.first().copied().map(crate::mutant::plant);
                     let report = if args.trace { sim::trace(seed) } else { sim::run(seed) };
                     if report.violation.is_some() && !args.all {
                         stop.store(true, Ordering::Relaxed);
