@@ -704,9 +704,7 @@ impl<P> Core<P> {
             return Ok(());
         }
         bump(&self.counters.partials);
-        // An answer that did not complete it asks nobody at once: two partial holders would ask each other for ever.
-        if !answer
-            && self.pulls.lock().missed(&context, uid, from, now)
+        if self.pulls.lock().missed(&context, uid, from, answer, now)
             && let Some(peer) = self.peer(from)
         {
             bump(&self.counters.pulls);

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::*;
 use crate::buffer::Slice;
-use crate::id::{MemberId, NodeState, Time};
+use crate::id::{MemberId, NodeState, Time, Uid, Version};
 use crate::proto::link::Identity;
 use crate::proto::outbound::Gather;
 use crate::session::{Changes, Digest, Limits, Settings};
@@ -324,4 +324,38 @@ fn a_member_that_is_gone_is_still_called_by_its_name() {
     assert!(node.core.peer(OTHER).is_none());
     assert_eq!(node.core.name(OTHER), "two");
     assert_eq!(node.core.name(MemberId(3)), MemberId(3).to_string());
+}
+
+#[test]
+fn an_incomplete_answer_that_comes_late_leaves_nothing_behind() {
+    let mut node = Node::new(1);
+    node.wait(300).hello(NodeState::Ready).open(0, NodeState::Ready).wait(1);
+    let uid = Uid { counter: 1, member: MemberId(3) };
+    let top = Version { counter: 5, member: MemberId(3) };
+    let frame = wire::encode_session(&wire::SessionOut {
+        context: b"app",
+        uid,
+        flags: wire::flags::PRESENT | wire::flags::ANSWER,
+        clock: 5,
+        top,
+        exp: Version::ZERO,
+        base: top,
+        age_ms: 0,
+        attrs: &[],
+        over: &[],
+    });
+    let mut decoder = Decoder::new(1 << 20);
+    decoder.authenticated();
+    decoder.feed(&frame.to_vec());
+    let frame = decoder.next().unwrap().unwrap();
+    // Nobody asks any more: every member had answered, and the record was dropped.
+    let refused = node.core.merge(OTHER, &frame.session().unwrap(), node.now, &mut node.fx);
+    assert_eq!(refused, Err(wire::RefusedCode::Partial));
+    let context = node.core.store().context(b"app").unwrap();
+    assert!(context.is_partial(uid));
+    for _ in 0..5 {
+        node.wait(100);
+    }
+    assert!(!context.is_partial(uid), "it would wait for ever for what nobody is asked for");
+    assert!(!node.queued(0).contains(&Kind::Pull), "who has answered is not asked again");
 }
