@@ -88,6 +88,10 @@ pub mod config;
 pub mod engine;
 pub mod event;
 pub mod id;
+#[cfg(feature = "mutants")]
+pub mod mutant;
+#[cfg(not(feature = "mutants"))]
+mod mutant;
 pub mod node;
 pub mod proto;
 pub mod runtime;

@@ -15,6 +15,7 @@ use super::join::{Join, Known, Verdict};
 use super::peer::{LaneRef, Peer, Reach, Roster};
 use crate::event::{Event, ReadyReason};
 use crate::id::{MemberId, NodeState, Time};
+use crate::mutant::planted;
 use crate::proto::backoff::Backoff;
 use crate::proto::membership::{Membership, MembershipAction, PingVerdict, Settings as MembershipSettings};
 use crate::stats::bump;
@@ -505,7 +506,8 @@ impl<P> Control<P> {
         // A member that is ready before this node knew it did not get its state through a join that this node saw:
         // it may lack what is here, and both sides send everything. So it is after a partition, also for one that still
         // joins: what this node answered it before was of before.
-        if was_lost || peer.state() == NodeState::Ready && self.join.is_none() {
+        let missed = was_lost || peer.state() == NodeState::Ready && self.join.is_none();
+        if missed && !planted!(ReturnWithoutRepair) {
             self.repair(&peer, now);
         }
         self.judge_whole(now);
@@ -516,8 +518,11 @@ impl<P> Control<P> {
     fn answer_joiner(&mut self, member: MemberId, now: Time) {
         let Some(round) = self.asked.get(&member) else { return };
         let roster = self.core.roster();
-        let Some(peer) = roster.peers.iter().find(|p| p.id() == member) else { return };
-        self.donations.push(Donation::new(Arc::clone(peer), Purpose::Join(*round)));
+        let live = roster.peers.iter().find(|p| p.id() == member).cloned();
+        let Some(peer) = (if planted!(DonationBeforeAdmission) { self.core.peer(member) } else { live }) else {
+            return;
+        };
+        self.donations.push(Donation::new(peer, Purpose::Join(*round)));
         self.next_donation = Some(now);
     }
 

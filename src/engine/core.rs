@@ -15,6 +15,7 @@ use super::peer::{LaneRef, Peer, Roster, SessionRef};
 use super::pull::Pulls;
 use crate::event::Event;
 use crate::id::{AckLevel, MemberId, NodeState, Time, Uid};
+use crate::mutant::planted;
 use crate::proto::link::Identity;
 use crate::proto::op::{MissingReason, Op, OpPool};
 use crate::proto::outbound::{Content, Drain, Gather, Ops, Wakes};
@@ -558,13 +559,15 @@ impl<P> Core<P> {
 
     /// A member's queue is over its cap: it is given up, and the member repaired from the store.
     fn overflow(&self, peer: &Arc<Peer<P>>, fx: &mut Effects<P>) {
-        peer.set_repairing(true);
+        peer.set_repairing(!planted!(GiveUpWithoutRepair));
         // Before anything is lost, so that no end of a donation can be queued behind the gap.
         peer.note_loss();
         for lane in 0..peer.lanes().len() {
             peer.with_lane(lane, |out| out.give_up(MissingReason::Repair, &mut fx.wakes));
         }
-        self.post(Input::Overflow(peer.id()));
+        if !planted!(GiveUpWithoutRepair) {
+            self.post(Input::Overflow(peer.id()));
+        }
         self.relieve(peer, fx);
         // It counts no more, so nobody waits for its queue, whatever of it is still under way.
         fx.wakes.extend(self.space.lock().drain(..));
@@ -624,13 +627,14 @@ impl<P> Core<P> {
         let mut bytes = 0;
         for entry in unacked {
             let pieces = match (&entry.content, entry.frame) {
-                (Content::Session(s), _) => {
+                (Content::Session(_), _) if planted!(NotResent) => None,
+                (Content::Session(s), frame) => {
                     let key = (Arc::as_ptr(&s.context) as usize, s.uid);
                     if let Some((_, _, ops)) = places.get(&key).and_then(|at| again.get_mut(*at)) {
                         ops.extend(entry.ops);
                         continue;
                     }
-                    let present = s.context.present(s.uid, 0, now);
+                    let present = if planted!(ResendOldDelta) { frame } else { s.context.present(s.uid, 0, now) };
                     if let Some(frame) = &present {
                         places.insert(key, again.len());
                         bytes += frame.len;
@@ -702,7 +706,7 @@ impl<P> Core<P> {
             self.pulls.lock().answered(context.name(), uid, from);
         }
         self.tell_merged(&context, &merged);
-        if merged.rescue {
+        if merged.rescue && !planted!(NoRescue) {
             bump(&self.counters.rescued);
             context.rescue(uid, now, &mut |e| {
                 self.spread(&context, e, None, fx);
@@ -710,6 +714,7 @@ impl<P> Core<P> {
         }
         // The sender does not know of the death: without this it would serve until its next repair what ended here.
         if merged.dead
+            && !planted!(DeathNotTold)
             && let (Some(peer), Some(frame)) = (self.peer(from), context.present(uid, 0, now))
         {
             self.send_session(&peer, &context, uid, frame, fx);
@@ -718,15 +723,13 @@ impl<P> Core<P> {
             return Ok(());
         }
         bump(&self.counters.partials);
-        // An answer that did not complete it asks nobody at once: two partial holders would ask each other for ever.
-        if !answer
-            && self.pulls.lock().missed(&context, uid, from, now)
+        if self.pulls.lock().missed(&context, uid, from, answer, now)
             && let Some(peer) = self.peer(from)
         {
             bump(&self.counters.pulls);
             self.send_message(&peer, peer.lane_of(uid), &Message::Pull(context.name().to_vec(), uid), None, fx);
         }
-        Err(RefusedCode::Partial)
+        if planted!(AckWhilePartial) { Ok(()) } else { Err(RefusedCode::Partial) }
     }
 
     fn tell_merged(&self, context: &Context, merged: &Merged) {

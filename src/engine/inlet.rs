@@ -5,6 +5,8 @@ use std::sync::Arc;
 use super::core::{Core, Effects, Input};
 use super::peer::Peer;
 use crate::id::{MemberId, Time};
+#[cfg(feature = "mutants")]
+use crate::mutant::planted;
 use crate::proto::link::{AcceptEvent, AcceptLink, LinkError};
 use crate::session::Digest;
 use crate::stats::bump;
@@ -17,6 +19,9 @@ pub struct Inlet<P> {
     member: MemberId,
     /// The member as this node sends to it, once known: what was heard is noted there.
     peer: Option<Arc<Peer<P>>>,
+    /// A frame that is acknowledged and not yet merged: a planted mistake.
+    #[cfg(feature = "mutants")]
+    late: Option<Frame>,
 }
 
 impl<P> Inlet<P> {
@@ -24,7 +29,13 @@ impl<P> Inlet<P> {
     pub fn new(core: &Core<P>) -> Self {
         // A whole session, its names and its table.
         let whole_max = core.settings().limits.session_bytes_max.saturating_add(1 << 20);
-        Self { link: AcceptLink::new(whole_max), member: MemberId::NONE, peer: None }
+        Self {
+            link: AcceptLink::new(whole_max),
+            member: MemberId::NONE,
+            peer: None,
+            #[cfg(feature = "mutants")]
+            late: None,
+        }
     }
 
     /// Where bytes are read to.
@@ -103,12 +114,20 @@ impl<P> Inlet<P> {
                     }
                 }
                 AcceptEvent::Frame(frame, position) => {
+                    #[cfg(feature = "mutants")]
+                    let Some(frame) = self.put_off(frame) else { continue };
                     bump(&core.counters.frames_received);
                     self.take_in(core, &frame, position, now, out, fx)?;
                 }
             }
         }
         Ok(())
+    }
+
+    /// What is to be taken in now.
+    #[cfg(feature = "mutants")]
+    fn put_off(&mut self, frame: Frame) -> Option<Frame> {
+        if planted!(AckBeforeApply) && frame.kind == Kind::Session { self.late.replace(frame) } else { Some(frame) }
     }
 
     fn take_in(

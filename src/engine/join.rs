@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::event::ReadyReason;
 use crate::id::{MemberId, Time};
+use crate::mutant::planted;
 
 /// Ping periods without a ready member after which nobody is taken to be ready.
 const PERIODS_ALONE: u32 = 2;
@@ -85,7 +86,7 @@ impl Join {
             if lane < lanes {
                 asked.lanes.insert(lane);
             }
-            asked.done = asked.lanes.len() >= usize::from(lanes);
+            asked.done = asked.lanes.len() >= usize::from(lanes) || planted!(DoneBeforeAllLanes);
         }
     }
 
@@ -114,7 +115,12 @@ impl Join {
             return Verdict::Open(ReadyReason::TimedOut(n));
         }
         if ready.clone().count() > 0 {
-            return if missing == 0 { Verdict::Open(ReadyReason::Transferred) } else { Verdict::Wait(self.deadline) };
+            let first = planted!(OpensAfterFirstDonor) && missing < ready.count();
+            return if missing == 0 || first {
+                Verdict::Open(ReadyReason::Transferred)
+            } else {
+                Verdict::Wait(self.deadline)
+            };
         }
         if now < self.alone_at {
             return Verdict::Wait(self.alone_at);

@@ -6,6 +6,7 @@ use super::core::{Core, Effects, Input};
 use super::peer::LaneRef;
 use crate::event::Event;
 use crate::id::{MemberId, Time};
+use crate::mutant::planted;
 use crate::proto::link::{DialEvent, DialLink, LinkError};
 use crate::proto::outbound::BadAck;
 use crate::stats::bump;
@@ -182,7 +183,7 @@ impl Probe {
 
     /// The connection failed, closed, or took too long.
     pub fn failed<P>(&mut self, core: &Core<P>) {
-        self.end(core, false);
+        self.end(core, planted!(EchoNotNeeded));
     }
 
     fn end<P>(&mut self, core: &Core<P>, ok: bool) {

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use parking_lot::{Mutex, MutexGuard};
 
 use crate::id::{MemberId, NodeState, Time, Uid};
+use crate::mutant::planted;
 use crate::proto::outbound::{LaneState, Outbound};
 use crate::proto::view::View;
 use crate::session::Context;
@@ -171,7 +172,7 @@ impl<P> Peer<P> {
     pub(crate) fn owe(&self, context: &Arc<Context>, uid: Uid) -> bool {
         let mut owed = self.owed.lock();
         let Some(owed) = &mut *owed else { return false };
-        if owed.len < OWED_MAX {
+        if owed.len < OWED_MAX && !planted!(OwedForgotten) {
             let at = owed.sessions.iter().position(|(c, _)| Arc::ptr_eq(c, context)).unwrap_or_else(|| {
                 owed.sessions.push((Arc::clone(context), BTreeSet::new()));
                 owed.sessions.len() - 1
@@ -309,7 +310,8 @@ impl<P> Peer<P> {
 
     /// Whether its acks make copies: it is ready and holds everything.
     pub fn counts(&self) -> bool {
-        self.state() == NodeState::Ready && !self.is_repairing()
+        (self.state() == NodeState::Ready || planted!(JoinerIsCopy))
+            && (!self.is_repairing() || planted!(RepairedTooEarly))
     }
 
     /// Bytes queued to it and not yet handed to the operating system.

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use smallvec::SmallVec;
 
 use crate::id::{MemberId, Time, Uid};
+use crate::mutant::planted;
 use crate::session::Context;
 
 /// How long an answer is waited for before the next member is asked.
@@ -35,16 +36,28 @@ pub(super) enum Turn {
 }
 
 impl Pulls {
-    /// A frame of `from` left the record partial. True when it must be asked at once.
-    pub(super) fn missed(&mut self, context: &Arc<Context>, uid: Uid, from: MemberId, now: Time) -> bool {
+    /// A frame of `from` left the record partial. True when it must be asked at once: not after an answer, or two partial
+    /// holders would ask each other for ever. But others are asked later even then: the answer may have come when nobody
+    /// was asked any more, and have made the record anew.
+    pub(super) fn missed(
+        &mut self,
+        context: &Arc<Context>,
+        uid: Uid,
+        from: MemberId,
+        is_answer: bool,
+        now: Time,
+    ) -> bool {
         let mut new = false;
         let pull = self.0.entry((context.name().to_vec(), uid)).or_insert_with(|| {
             new = true;
             Pull { context: Arc::clone(context), next: now + PULL_INTERVAL, answered: SmallVec::new(), asked: from }
         });
-        // It has something newer than what it answered with.
+        // It has something newer than what it answered with before.
         pull.answered.retain(|m| *m != from);
-        new
+        if is_answer {
+            pull.answered.push(from);
+        }
+        new && !is_answer
     }
 
     /// A member answered, whatever it had.
@@ -65,7 +78,7 @@ impl Pulls {
     pub(super) fn turn(&mut self, now: Time, members: &[MemberId]) -> Vec<Turn> {
         let mut turns = Vec::new();
         self.0.retain(|(_, uid), pull| {
-            if turns.len() >= TURN || pull.next > now {
+            if turns.len() >= TURN || pull.next > now || planted!(PullOnce) {
                 return true;
             }
             if !pull.context.is_partial(*uid) {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::*;
 use crate::buffer::Slice;
-use crate::id::{AckLevel, MemberId, NodeState, Time};
+use crate::id::{AckLevel, MemberId, NodeState, Time, Uid, Version};
 use crate::proto::link::Identity;
 use crate::proto::op::MissingReason;
 use crate::proto::outbound::Gather;
@@ -506,4 +506,38 @@ fn callers_wait_for_a_suspect_that_was_just_heard_until_an_echo_fails() {
     assert!(!node.ask(b"second").is_done());
     node.wait(100);
     assert!(node.ask(b"third").is_done());
+}
+
+#[test]
+fn an_incomplete_answer_that_comes_late_leaves_nothing_behind() {
+    let mut node = Node::new(1);
+    node.wait(300).hello(NodeState::Ready).open(0, NodeState::Ready).wait(1);
+    let uid = Uid { counter: 1, member: MemberId(3) };
+    let top = Version { counter: 5, member: MemberId(3) };
+    let frame = wire::encode_session(&wire::SessionOut {
+        context: b"app",
+        uid,
+        flags: wire::flags::PRESENT | wire::flags::ANSWER,
+        clock: 5,
+        top,
+        exp: Version::ZERO,
+        base: top,
+        age_ms: 0,
+        attrs: &[],
+        over: &[],
+    });
+    let mut decoder = Decoder::new(1 << 20);
+    decoder.authenticated();
+    decoder.feed(&frame.to_vec());
+    let frame = decoder.next().unwrap().unwrap();
+    // Nobody asks any more: every member had answered, and the record was dropped.
+    let refused = node.core.merge(OTHER, &frame.session().unwrap(), node.now, &mut node.fx);
+    assert_eq!(refused, Err(wire::RefusedCode::Partial));
+    let context = node.core.store().context(b"app").unwrap();
+    assert!(context.is_partial(uid));
+    for _ in 0..5 {
+        node.wait(100);
+    }
+    assert!(!context.is_partial(uid), "it would wait for ever for what nobody is asked for");
+    assert!(!node.queued(0).contains(&Kind::Pull), "who has answered is not asked again");
 }

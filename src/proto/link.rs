@@ -9,6 +9,7 @@ use std::fmt;
 use smallvec::SmallVec;
 
 use crate::id::{MemberId, NodeState};
+use crate::mutant::planted;
 use crate::wire::{self, Ack, Control, Decoder, Frame, FrameError, Hello, Kind, RefuseReason, RefusedCode, Welcome};
 
 /// Why a connection ends.
@@ -95,7 +96,8 @@ impl DialLink {
         match (self.open, frame.kind) {
             (false, Kind::Welcome) => {
                 let welcome = frame.welcome()?;
-                if self.expect != MemberId::NONE && welcome.member != self.expect {
+                let any = planted!(EchoOfAnother) || planted!(AcksOfAnother);
+                if self.expect != MemberId::NONE && welcome.member != self.expect && !any {
                     return Err(LinkError::Member(welcome.member));
                 }
                 self.open = true;
@@ -255,11 +257,12 @@ impl AcceptLink {
 
 fn refusal(hello: &Hello, me: &Identity, state: NodeState) -> Option<RefuseReason> {
     let (low, high) = hello.versions;
+    let any = hello.probe && planted!(EchoOfAnother) || !hello.probe && planted!(AcksOfAnother);
     if hello.cluster != me.cluster {
         Some(RefuseReason::Cluster)
     } else if low > wire::PROTOCOL.1 || high < wire::PROTOCOL.0 {
         Some(RefuseReason::Version)
-    } else if hello.expect != MemberId::NONE && hello.expect != me.member || hello.member == me.member {
+    } else if hello.expect != MemberId::NONE && hello.expect != me.member && !any || hello.member == me.member {
         Some(RefuseReason::NotMe)
     } else if state == NodeState::Leaving {
         Some(RefuseReason::Leaving)

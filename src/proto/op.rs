@@ -13,6 +13,7 @@ use parking_lot::Mutex;
 use smallvec::SmallVec;
 
 use crate::id::{AckLevel, MemberId};
+use crate::mutant::planted;
 
 /// Why a member in view has no copy of a change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -121,7 +122,7 @@ impl Op {
         }
         if state.waiting.is_empty() && state.sealed {
             self.done.store(true, Ordering::Release);
-            return state.waker.take();
+            return state.waker.take().filter(|_| reason.is_none() || !planted!(MissWakesNobody));
         }
         None
     }

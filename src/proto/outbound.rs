@@ -15,6 +15,7 @@ use smallvec::SmallVec;
 
 use crate::buffer::Slice;
 use crate::id::{AckLevel, MemberId};
+use crate::mutant::planted;
 use crate::proto::op::{MissingReason, Op};
 use crate::wire::{Ack, FrameOut, RefusedCode};
 
@@ -282,10 +283,13 @@ impl<T: Clone + PartialEq> Outbound<T> {
             left -= rest;
             self.written = 0;
             self.unwritten -= entry.len;
-            if entry.content != Content::Control {
+            if entry.content != Content::Control && !planted!(ResendOldDelta) {
                 entry.frame = None;
             }
             entry.confirm(AckLevel::None, self.member, wakes);
+            if planted!(WrittenIsApplied) {
+                entry.confirm(AckLevel::Applied, self.member, wakes);
+            }
             self.sent += 1;
         }
         self.gathered = self.sent;
@@ -415,7 +419,7 @@ impl<T: Clone + PartialEq> Outbound<T> {
                 continue;
             }
             unacked.push(Unacked {
-                frame: if entry.content == Content::Control { entry.frame } else { None },
+                frame: if entry.content == Content::Control || planted!(ResendOldDelta) { entry.frame } else { None },
                 content: entry.content,
                 ops: entry.ops,
             });

@@ -18,6 +18,7 @@ use super::time::{Millis, millis};
 use super::{Handle, NAME_BYTES_MAX, key};
 use crate::buffer::Slice;
 use crate::id::{Time, Uid, Version};
+use crate::mutant::planted;
 use crate::wire::AttrOut;
 
 /// The name of an attribute on its way into a commit: short ones, which most are, cost no allocation.
@@ -143,7 +144,8 @@ impl Context {
             handle.forget();
         }
         let handle = &*handle;
-        let plan = Plan::new(handle, changes, self.limits.value_bytes_max)?;
+        let held = if planted!(FullComparedWithHeld) { self.begin_again(handle, now) } else { None };
+        let plan = Plan::new(held.as_ref().unwrap_or(handle), changes, self.limits.value_bytes_max)?;
         if !handle.exists() {
             return Ok(if plan.ops.is_empty() { UNCHANGED } else { ENDED });
         }
@@ -153,7 +155,8 @@ impl Context {
             return Ok(commit);
         }
         let mut first = None;
-        for &uid in handle.uids() {
+        let named = planted!(WriteFollowsName).then(|| self.names.uids(handle.id()));
+        for &uid in named.as_deref().unwrap_or_else(|| handle.uids()) {
             let commit = self.commit_held(uid, &plan, first.is_none(), now, emit)?;
             if commit.status != CommitStatus::Ended {
                 let earlier = first.get_or_insert(commit);
@@ -169,7 +172,7 @@ impl Context {
     fn end(&self, handle: &Handle, now: Millis, emit: &mut dyn FnMut(Emission<'_>)) -> Commit {
         self.names.kill_pending(handle.id());
         let mut killed = false;
-        for &uid in handle.uids() {
+        for &uid in handle.uids().iter().take(if planted!(KillNotOverUnion) { 1 } else { usize::MAX }) {
             killed |= self.kill_held(uid, now, emit);
         }
         match (killed, handle.is_new() || !handle.exists()) {
@@ -198,7 +201,8 @@ impl Context {
         if shard.records.get(uid).is_some() {
             return Ok(None);
         }
-        if shard.graves.get(uid).is_some() || !self.names.is_pending(handle.id(), uid) {
+        let rises = planted!(KilledCreateRises);
+        if !rises && (shard.graves.get(uid).is_some() || !self.names.is_pending(handle.id(), uid)) {
             return Ok(Some(ENDED));
         }
 
@@ -222,7 +226,7 @@ impl Context {
         }
         // Under its name first: whoever kills by name from here on finds it, and waits for this lock.
         self.index(uid, &effects);
-        if !self.names.remove_pending(handle.id(), uid) {
+        if !self.names.remove_pending(handle.id(), uid) && !rises {
             self.names.remove(id, uid);
             self.totals.adjust(-reserved);
             return Ok(Some(ENDED));
@@ -249,7 +253,7 @@ impl Context {
     fn expired_under(&self, id: &[u8], except: Uid, now: Millis) -> SmallVec<[Uid; 2]> {
         let mut expired = SmallVec::new();
         for uid in self.names.uids(id) {
-            if uid == except || expired.len() == OVER_MAX {
+            if uid == except || expired.len() == OVER_MAX || planted!(CreateForgetsExpired) {
                 continue;
             }
             let shard = self.cell(uid).lock.read();
@@ -272,6 +276,9 @@ impl Context {
         let cell = self.cell(uid);
         let mut guard = cell.lock.write();
         let shard = &mut *guard;
+        if planted!(HandleRecreates) && shard.records.get(uid).is_none() && shard.graves.get(uid).is_none() {
+            Arc::make_mut(shard.records.insert(Arc::new(Record::new(uid)))).write(self.next_version());
+        }
         let Some(record) = shard.records.get_mut(uid) else { return Ok(ENDED) };
         if record.is_expired() && !record.has_content() {
             return Ok(ENDED);
@@ -285,7 +292,8 @@ impl Context {
         if plan.touch || !ops.is_empty() {
             (record.access, record.here) = (now, now);
         }
-        let is_due = plan.touch_now || now.saturating_sub(record.announced) >= self.spans.touch;
+        let is_due =
+            plan.touch_now || !planted!(TouchNotAnnounced) && now.saturating_sub(record.announced) >= self.spans.touch;
         let announce = plan.touch && (revived || (is_due && !plan.silent));
         if ops.is_empty() && !announce {
             return Ok(UNCHANGED);
@@ -374,7 +382,12 @@ impl<'a> Plan<'a> {
                 return Err(CommitError::ValueTooLarge(value_bytes_max, len));
             }
             let value = value.as_ref().map(Cow::Borrowed);
-            ops.push(Op { kind: key::ATTR, name, everywhere: value.is_none(), value });
+            ops.push(Op {
+                kind: key::ATTR,
+                name,
+                everywhere: value.is_none() && !planted!(RemovalNotOverUnion),
+                value,
+            });
         }
         keep_last(&mut ops);
         if changes.full {
@@ -384,7 +397,9 @@ impl<'a> Plan<'a> {
             check_id(new)?;
             if new.as_bytes() != handle.id() {
                 ops.push(Op { kind: key::NAME, name: new, value: Some(Cow::Owned(Slice::empty())), everywhere: true });
-                ops.push(Op { kind: key::NAME, name: handle.id(), value: None, everywhere: true });
+                if !planted!(ChangeIdKeepsOldName) {
+                    ops.push(Op { kind: key::NAME, name: handle.id(), value: None, everywhere: true });
+                }
             }
         }
         if let Some(idle) = changes.max_idle {

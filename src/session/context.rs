@@ -21,6 +21,7 @@ use super::time::{Millis, Spans, millis};
 use super::{Handle, Limits, RecordDump, Settings, key};
 use crate::buffer::Slice;
 use crate::id::{MemberId, Time, Uid, Version};
+use crate::mutant::planted;
 
 /// One web application's sessions.
 #[derive(Debug)]
@@ -156,6 +157,12 @@ impl Context {
         handle
     }
 
+    /// What a request would read now under the id of one that began before.
+    pub(crate) fn begin_again(&self, handle: &Handle, now: Millis) -> Option<Handle> {
+        let now = Time::from_millis(now.unsigned_abs());
+        self.this.upgrade().map(|context| context.begin(handle.id(), now))
+    }
+
     /// Gives an empty handle a fresh uid; the session exists from the commit on. A kill by name on this node before the
     /// commit ends it. A handle that leads to a session stays as it is.
     pub fn create(&self, handle: &mut Handle) {
@@ -172,6 +179,12 @@ impl Context {
     pub fn is_partial(&self, uid: Uid) -> bool {
         let shard = self.cell(uid).lock.read();
         shard.records.get(uid).is_some_and(|r| r.is_partial() && !r.is_expired())
+    }
+
+    /// Up to which version this node has everything of a session; `None`: no record is held.
+    #[must_use]
+    pub fn whole_up_to(&self, uid: Uid) -> Option<Version> {
+        self.cell(uid).lock.read().records.get(uid).map(|r| r.whole_up_to())
     }
 
     /// Whether a record is held for the uid and is not dead; partial and expired ones count.
@@ -214,6 +227,7 @@ impl Context {
 
     /// Takes over what another member's clock had reached.
     pub(crate) fn observe(&self, counter: u64) {
+        let counter = if planted!(ClockNotMerged) { 0 } else { counter };
         self.clock.fetch_max(counter.min(CLOCK_MAX), Ordering::Relaxed);
     }
 

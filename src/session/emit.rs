@@ -7,6 +7,7 @@ use super::context::Context;
 use super::record::{Grave, Record};
 use super::time::{Millis, age};
 use crate::id::{Uid, Version};
+use crate::mutant::planted;
 use crate::wire::{AttrOut, FrameOut, SessionOut, encode_session, flags};
 
 /// A change to send, seen under the session's lock.
@@ -77,7 +78,8 @@ impl Context {
         match held {
             Held::Record(record) => {
                 let attrs: SmallVec<[AttrOut<'_>; 8]> = record.attrs().iter().map(attr_out).collect();
-                let complete = if record.is_partial() { 0 } else { flags::COMPLETE };
+                let partial = record.is_partial() && !planted!(AlwaysComplete) || planted!(NeverComplete);
+                let complete = if partial { 0 } else { flags::COMPLETE };
                 encode_session(&SessionOut {
                     context: self.name(),
                     uid,

@@ -13,6 +13,7 @@ use super::record::{Claim, Effects, Growth, OVER_MAX, Record, signed};
 use super::time::{LONG_AGO, Millis, before, millis};
 use super::{NAME_BYTES_MAX, key};
 use crate::id::{Time, Uid, Version};
+use crate::mutant::planted;
 use crate::wire::{AttrView, RefusedCode, SessionView, flags};
 
 /// What a merge did.
@@ -77,7 +78,7 @@ impl Context {
         if incoming.flags() & flags::DEAD != 0 {
             return Ok(self.merge_death(uid, incoming, &over, now));
         }
-        if !over.is_empty() {
+        if !over.is_empty() && !planted!(OverNotApplied) {
             // Before the record is readable, so that an old login and the new one are never seen together.
             self.kill_over(uid, incoming, &over, now)?;
         }
@@ -235,7 +236,7 @@ fn claim(incoming: &SessionView<'_>) -> Claim {
     match (incoming.flags() & flags::PRESENT != 0, incoming.flags() & flags::COMPLETE != 0) {
         (true, true) => Claim { base: Version::ZERO, top, exp, fills: true },
         (true, false) => Claim { base: if base == Version::ZERO { top } else { base }, top, exp, fills: false },
-        (false, _) => Claim { base, top, exp, fills: true },
+        (false, _) => Claim { base: if planted!(BaseIgnored) { Version::ZERO } else { base }, top, exp, fills: true },
     }
 }
 

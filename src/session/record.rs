@@ -19,6 +19,7 @@ use super::key;
 use super::time::{LONG_AGO, Millis, NEVER, Spans};
 use crate::buffer::Slice;
 use crate::id::{MemberId, Uid, Version};
+use crate::mutant::planted;
 use crate::wire::AttrView;
 
 /// A live (or expired) session.
@@ -134,7 +135,9 @@ impl Record {
         for attr in attrs {
             let Some((&kind, name)) = attr.key.split_first() else { continue };
             match self.find(kind, name) {
-                Ok(at) if self.attrs[at].version >= attr.version => {}
+                Ok(at)
+                    if self.attrs[at].version >= attr.version
+                        && !(planted!(SnapshotOverwrites) && claim.base == Version::ZERO) => {}
                 found => {
                     let value = attr.value.map(&load);
                     self.put_at(found, kind, name, attr.version, value, effects);
@@ -148,7 +151,8 @@ impl Record {
             self.whole = self.whole.max(claim.top);
         }
         self.top = self.top.max(claim.top);
-        self.exp = self.exp.max(claim.exp);
+        let overrules = planted!(ExpiryUnconditional) && claim.exp > self.exp;
+        self.exp = self.exp.max(if overrules { self.top } else { claim.exp });
         self.settle_whole();
         let more = self.unite_over(over);
         joined.any = joined.attrs || more || before != (self.top, self.exp, self.is_partial());
@@ -215,11 +219,12 @@ impl Record {
 
     /// Serves a partial record again that was whole once. False when it never was.
     pub(crate) fn lift(&mut self) -> bool {
-        if self.ever_whole {
+        let serves = self.ever_whole || planted!(LiftNeverWhole);
+        if serves {
             self.need = Version::ZERO;
             self.whole = self.top;
         }
-        self.ever_whole
+        serves
     }
 
     /// Adds to `over`; true when something was new.
@@ -268,6 +273,10 @@ impl Record {
         self.need > self.whole
     }
 
+    pub(crate) fn whole_up_to(&self) -> Version {
+        self.whole
+    }
+
     pub(crate) fn was_whole(&self) -> bool {
         self.ever_whole
     }
@@ -299,7 +308,7 @@ impl Record {
 
     /// What a reader sees: whole, not expired, in use.
     pub(crate) fn is_visible(&self, now: Millis, me: MemberId, spans: &Spans) -> bool {
-        !self.is_partial() && !self.is_expired() && !self.is_idle(now, me, spans)
+        (!self.is_partial() || planted!(PartialServed)) && !self.is_expired() && !self.is_idle(now, me, spans)
     }
 
     /// When a timer next has to look at it.

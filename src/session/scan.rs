@@ -5,6 +5,7 @@ use super::digest::Buckets;
 use super::emit::Held;
 use super::time::millis;
 use crate::id::{Time, Uid};
+use crate::mutant::planted;
 use crate::wire::FrameOut;
 
 /// What a session that is passed over costs of a scan's budget, so that the scan of a large store still ends its turn.
@@ -56,7 +57,8 @@ impl Context {
             let Some(uid) = cursor.uids.pop() else {
                 let Some(cell) = self.cells.get(cursor.shard) else { return true };
                 let shard = cell.lock.read();
-                let held = shard.records.iter().map(|(uid, _)| uid).chain(shard.graves.iter().map(|(uid, _)| uid));
+                let graves = shard.graves.iter().filter(|_| !planted!(SnapshotWithoutTombstones));
+                let held = shard.records.iter().map(|(uid, _)| uid).chain(graves.map(|(uid, _)| uid));
                 cursor.uids.extend(held.filter(|uid| uid.counter <= clock));
                 cursor.shard += 1;
                 continue;

@@ -17,6 +17,7 @@ use super::record::Effects;
 use super::shard::{Cell, Shard};
 use super::time::{Millis, NEVER, millis, tick, tick_now, tick_start};
 use crate::id::{Time, Uid};
+use crate::mutant::planted;
 
 /// What was swept.
 #[derive(Debug, Default)]
@@ -49,7 +50,7 @@ impl Context {
     ) -> Swept {
         let mut swept = Swept::default();
         let now = millis(now);
-        let whole = whole_for.is_some_and(|span| millis(span) >= self.spans.grace);
+        let whole = whole_for.is_some_and(|span| millis(span) >= self.spans.grace) || planted!(ShedWhileCutOff);
         let mut left = self.bury_due(now, budget, &mut swept);
         let start = self.turn.load(Ordering::Relaxed);
         for at in (start..start + SHARDS).map(|at| at % SHARDS) {
@@ -70,7 +71,7 @@ impl Context {
     #[must_use]
     pub fn next_due(&self) -> Option<Time> {
         let records = self.cells.iter().map(|c| c.due.load(Ordering::Relaxed)).min().unwrap_or(u64::MAX);
-        let first = self.deaths.lock().first().map_or(NEVER, |(since, _)| since.saturating_add(self.spans.horizon));
+        let first = self.deaths.lock().first().map_or(NEVER, |(since, _)| since.saturating_add(self.lifetime()));
         let due = if first == NEVER { records } else { records.min(tick(first)) };
         (due != u64::MAX).then(|| tick_start(due))
     }
@@ -145,11 +146,16 @@ impl Context {
         cell.schedule(&mut shard.queue, uid, record, deadline);
     }
 
+    /// How long tombstones live.
+    fn lifetime(&self) -> Millis {
+        if planted!(TombstoneDroppedEarly) { 500 } else { self.spans.horizon }
+    }
+
     /// Buries tombstones past the horizon; says what is left of the budget.
     fn bury_due(&self, now: Millis, budget: usize, swept: &mut Swept) -> usize {
         for spent in 0..budget {
             let mut deaths = self.deaths.lock();
-            let due = deaths.first().copied().filter(|(since, _)| since.saturating_add(self.spans.horizon) <= now);
+            let due = deaths.first().copied().filter(|(since, _)| since.saturating_add(self.lifetime()) <= now);
             let Some((since, uid)) = due else { return budget - spent };
             deaths.pop_first();
             drop(deaths);

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use smallvec::SmallVec;
 
 use super::Violation;
+use super::look::show;
 use super::oracle::{ChangeId, Content, Key, Oracle, digest, is_readable};
 use crate::id::{MemberId, Time, Uid, Version};
 use crate::session::{Changes, Context, Handle, RecordDump, key};
@@ -50,10 +51,22 @@ impl Before {
         if handle.is_new() && !changes.invalidate {
             for (uid, surely) in self.over {
                 oracle.over(uid, surely.then_some(handle.uids()[0]));
+                if surely && context.dump_of(uid).is_some_and(|r| !r.dead) {
+                    let text = format!("{uid:?} had expired under the name of {:?} and lives on", handle.uids()[0]);
+                    return Err(Violation::new("over", text));
+                }
+            }
+            for uid in oracle.killed_under(writer, name_key(handle.id())) {
+                let known = context.dump_of(uid).is_some_and(|r| r.dead);
+                oracle.over(uid, known.then_some(handle.uids()[0]));
             }
         }
         if changes.invalidate {
-            for (uid, _) in self.held.iter().filter(|(_, r)| r.as_ref().is_some_and(|r| !r.dead)) {
+            for (uid, record) in &self.held {
+                let Some(record) = record.as_ref().filter(|r| !r.dead) else { continue };
+                for (key, _, _) in record.attrs.iter().filter(|(k, _, v)| k[0] == key::NAME && v.is_some()) {
+                    oracle.kills(writer, Key::from_slice(key), *uid);
+                }
                 recorded.push(oracle.committed(writer, *uid, Version::ZERO, SmallVec::new(), true, now));
             }
             return Ok(recorded);
@@ -80,6 +93,13 @@ impl Before {
                 })
                 .cloned()
                 .collect();
+            let kept = applied.iter().find(|(key, content)| {
+                content.is_none() && after.attrs.iter().any(|(k, _, v)| k[..] == key[..] && v.is_some())
+            });
+            if let Some((key, _)) = kept {
+                let text = format!("{uid:?} keeps {}, which a request that saw it removed", show(key));
+                return Err(Violation::new("union", text));
+            }
             lead = false;
             if changed {
                 recorded.push(oracle.committed(writer, *uid, version, applied, false, now));

@@ -79,6 +79,7 @@ impl World {
                 let ways = all.filter(|(a, b)| side[*a] != side[*b]).collect();
                 self.cut(ways, outage);
             }
+            Fault::Torn => return self.tear(host),
             Fault::Reset => {
                 for _ in 0..self.sched.rng.usize(1..=4) {
                     let reset = self.net.reset_any(&mut self.sched);
@@ -87,6 +88,32 @@ impl World {
             }
         }
         true
+    }
+
+    /// What a node writes reaches one other alone, which the rest hears and cannot ask; then they die.
+    fn tear(&mut self, host: HostId) -> bool {
+        let other = self.another(host);
+        if !self.may_lose(host) || self.profile.nodes < 3 {
+            return false;
+        }
+        let rest = (0..self.profile.nodes).filter(|h| ![host, other].contains(h));
+        let ways = rest.flat_map(|h| [(host, h), (h, other)]).collect();
+        let time = self.sched.millis(20, 700);
+        self.cut(ways, time + Duration::from_millis(50));
+        let both = self.sched.chance(0.6);
+        for host in [Some(host), both.then_some(other)].into_iter().flatten() {
+            self.sched.after(time, Event::Kill(host, self.starts[host]));
+        }
+        true
+    }
+
+    /// A process is killed that was to die for some time.
+    pub(super) fn kill(&mut self, host: HostId, number: u32) {
+        if self.phase == Phase::Storm && self.is(host, number) && self.may_lose(host) {
+            let outage = self.sched.millis(20, self.profile.outage_ms);
+            self.bury(host, Death::Killed);
+            self.sched.after(outage, Event::Start(host));
+        }
     }
 
     fn another(&mut self, host: HostId) -> HostId {
@@ -113,7 +140,7 @@ impl World {
     pub(super) fn bury(&mut self, host: HostId, death: Death) {
         if let Some(process) = self.processes[host].take() {
             self.sched.trace(|| format!("n{host}.{} dies: {death:?}", process.number));
-            self.oracle.died(process.member);
+            self.oracle.died(process.member, self.sched.now());
             self.net.die(&mut self.sched, host, death);
         }
         self.leaving.remove(&host);

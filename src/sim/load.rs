@@ -60,6 +60,12 @@ impl Users {
 
     /// Time until this user's next request.
     pub(super) fn think(&self, sched: &mut Sched) -> Duration {
+        // Somebody who goes away for about the idle time comes back around the moment at which the session expires.
+        if let Some(idle_ms) = self.load.away_ms
+            && sched.chance(self.load.away)
+        {
+            return sched.millis(idle_ms * 4 / 5, idle_ms * 8 / 5);
+        }
         exponential(sched, self.load.think_ms)
     }
 

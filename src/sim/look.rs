@@ -1,6 +1,7 @@
 //! The moments at which the oracle looks: now and then at one node, at each that opens, and at the end at all.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use super::Violation;
 use super::net::HostId;
@@ -11,6 +12,9 @@ use super::world::{CONTEXT, Event, LOOK, PATIENCE, Phase, World};
 use crate::event::ReadyReason;
 use crate::id::{MemberId, NodeState, Uid, Version};
 use crate::session::RecordDump;
+
+/// Silence, an echo that does not come, and time for a node to look: after as much nobody has a dead member in view.
+const BURIAL: Duration = Duration::from_secs(3);
 
 impl World {
     pub(super) fn opened(&mut self, host: HostId, reason: ReadyReason) -> Result<(), Violation> {
@@ -27,7 +31,7 @@ impl World {
         let view = process.core.roster();
         let mut donors = BTreeMap::new();
         for donor in self.processes.iter().flatten() {
-            let since = self.met.get(&(process.member, donor.member)).copied();
+            let since = self.met.get(&(process.member, donor.member)).map(|met| met.at);
             // One that it met in the very turn in which it opened came after.
             if let Some(since) = since
                 && since < now
@@ -35,24 +39,37 @@ impl World {
                 && donor.core.state() == NodeState::Ready
                 && self.net.connected(host, donor.host)
             {
-                donors.insert(donor.member, (since, dump(donor).into_iter().collect()));
+                // It gives what it has once the joiner is in its view: from then on the joiner hears of what changes.
+                let first = self.met.get(&(donor.member, process.member)).filter(|met| !met.again);
+                let live = first.map_or(since, |met| since.max(met.at));
+                let partial = |uid: &Uid| first.is_some_and(|met| met.partial.contains(uid));
+                let state = dump(donor).into_iter().filter(|(uid, _)| !partial(uid)).collect();
+                donors.insert(donor.member, (live, state));
             }
         }
-        self.oracle.check_join(process.member, &held, &donors, now)
+        self.oracle.check_join("I7", process.member, &held, &donors, now)
     }
 
     pub(super) fn look(&mut self) -> Result<(), Violation> {
         self.sched.after(LOOK, Event::Look);
         let host = self.sched.rng.usize(..self.profile.nodes);
         if let Some(process) = &self.processes[host] {
-            self.oracle.look(process.member, &dump(process))?;
+            let dump = dump(process);
+            self.oracle.look(process.member, &dump)?;
+            let now = self.sched.now();
+            self.oracle.check_in_use(process.member, &dump, process.clock(now), now)?;
+            let away = self.away.range((process.member, MemberId::NONE)..).take_while(|(k, _)| k.0 == process.member);
+            self.oracle.check_kept(process.member, &dump, away.map(|(_, since)| *since).min(), now)?;
             self.check_bounds(process)?;
+            self.check_dead(process)?;
         }
         let now = self.sched.now();
         match self.phase {
             Phase::Start => {
                 let all = self.processes.iter().all(|p| p.as_ref().is_some_and(|p| p.core.state() == NodeState::Ready));
                 let any = (0..self.profile.nodes).any(|h| self.serves(h));
+                // Where ways are long, not all know yet that all are ready.
+                let all = all && (self.profile.detour_max().is_zero() || self.not_quiet().is_none());
                 if all || any && matches!(self.profile.kind, Kind::Swarm(_)) {
                     self.begin_storm();
                 } else if now > PATIENCE {
@@ -131,6 +148,21 @@ impl World {
         None
     }
 
+    /// Who died is in no view, unless the node could hardly notice.
+    fn check_dead(&self, process: &Process) -> Result<(), Violation> {
+        let now = self.sched.now();
+        if self.net.hosts[process.host].paused_until + BURIAL > now {
+            return Ok(());
+        }
+        for member in &process.core.roster().view.members {
+            if self.oracle.dead_for(member.id, now).is_some_and(|dead| dead > BURIAL) {
+                let text = format!("n{} still has {} in view, which died long ago", process.host, member.id);
+                return Err(Violation::new("down", text));
+            }
+        }
+        Ok(())
+    }
+
     /// Queues stay below their cap, but for a few control messages.
     fn check_bounds(&self, process: &Process) -> Result<(), Violation> {
         for peer in &process.core.roster().peers {
@@ -198,6 +230,11 @@ pub(super) fn dump(process: &Process) -> Vec<(Uid, RecordDump)> {
 /// What a node holds of one session.
 pub(super) fn dump_of(process: &Process, uid: Uid) -> Option<RecordDump> {
     process.core.store().find(CONTEXT)?.dump_of(uid)
+}
+
+/// Up to which version a node has everything of one session.
+pub(super) fn whole_of(process: &Process, uid: Uid) -> Option<Version> {
+    process.core.store().find(CONTEXT)?.whole_up_to(uid)
 }
 
 pub(super) fn show(bytes: &[u8]) -> String {

@@ -28,20 +28,34 @@
 //! (or the last and now) lie at least the idle time apart, less what coalescing and drift may take.
 //!
 //! - **I1, durability.** While one of its holders is live, a change is not lost: when all is quiet every node is at or after
-//!   it as far as a reader can see (`top` excepted) and reads the session, unless somebody ended the session, a create under its name listed it as over, or it was
-//!   idle. Nothing is dead that nobody ended.
+//!   it as far as a reader can see (`top` excepted) and reads the session, unless somebody ended the session, a create under
+//!   its name listed it as over, or it was idle. Nothing is dead that nobody ended.
 //! - **I2, no ack before apply.** When a caller is told, each member that it counts as an applied copy and that is live in
-//!   the same incarnation is at or after the change.
+//!   the same incarnation is at or after the change, and has had everything up to it.
+//! - **Copies.** A member that joins, is under repair, or is dead when a change is committed is no copy of it.
+//! - **Return.** A member that a node lost, and that is a copy for it again, is at or after every change that the node held
+//!   acked when it came back.
 //! - **I3, one content.** Each (uid, attribute, version) has one content wherever it is seen, the one that was committed.
 //! - **I4, no way back.** On one incarnation the version of an attribute of a readable uid never falls.
 //! - **I5, convergence.** Within a bound after everything has healed and load has ended, every node is ready, has every other in
 //!   view as a copy, has nothing unacknowledged, and all read the same sessions.
 //! - **I6, no resurrection.** A uid that is dead on a node never lives there again; one whose end has a live holder is
 //!   readable nowhere when all is quiet.
-//! - **Over.** A request is never given a login together with one that the login's create listed as over.
+//! - **Served.** What a request is given is readable. What is readable has a name.
+//! - **Over.** A request is never given a login together with one that the login's create listed as over, expired or
+//!   ended on its node before.
+//! - **Union.** A removal leaves the attribute in none of the sessions that its request saw.
+//! - **Killed.** A create whose id was invalidated on its node before its commit says `ended`.
+//! - **Touch.** Where nothing is late, an access later than the touch interval after all others is announced.
+//! - **Told.** Where nothing is late, a node that writes to a session which is dead at another member soon serves it no more.
+//! - **Expiry.** A session that a request of a node used within the idle time is not expired there, nor is one where the node
+//!   knows of such a use elsewhere.
+//! - **Kept.** An expired session's content is not dropped while a member that the node lost has not come back.
 //! - **I7, complete joins.** A node that opens (not by time-out) is at or after every change that all in view had acked
-//!   before it met a holder that is ready, reachable and in its view, and still at or after it, readably.
+//!   before it and a holder had each other in view, if the holder is ready, reachable, and still at or after it, readably.
 //! - **Accuracy.** Without faults nobody is lost from a view and no copy is ever missing.
+//! - **Admission.** Nobody is in view with whom no handshake was complete.
+//! - **Down.** A process that died is soon in no view.
 //! - **Outcomes.** The copies that a caller is told of are the members not named missing; an op that is done has woken its
 //!   caller; when all is quiet every op is done; `ended` is said only of what does not live.
 //! - **Bounds.** No queue is above its cap; no honest member's bytes are refused; nothing panics.
@@ -145,6 +159,14 @@ impl std::error::Error for Violation {}
 #[must_use]
 pub fn run(seed: u64) -> Report {
     guarded(seed, false)
+}
+
+/// Runs one seed with a planted mistake.
+#[cfg(feature = "mutants")]
+#[must_use]
+pub fn run_mutant(seed: u64, mutant: crate::mutant::Mutant) -> Report {
+    let _planting = crate::mutant::plant(mutant);
+    run(seed)
 }
 
 /// Runs one seed and writes what happens to standard output, a line an event.

@@ -34,6 +34,8 @@ pub(super) type HostId = usize;
 pub(super) struct Weather {
     /// One-way latency in microseconds.
     pub(super) latency: (u64, u64),
+    /// How much longer the bytes of a stream take from one host to another, in microseconds.
+    pub(super) detour: Vec<Vec<u64>>,
     /// Share of packets that take up to `tail_micros` longer.
     pub(super) tail: f64,
     pub(super) tail_micros: u64,
@@ -561,7 +563,9 @@ impl Net {
     }
 
     fn send_piece(&mut self, sched: &mut Sched, id: ConnId, side: usize, piece: Piece) {
-        let delay = self.latency(sched);
+        let (from, to) = self.way(id, side);
+        let detour = self.weather.detour.get(from).map_or(0, |row| row[to]);
+        let delay = self.latency(sched) + Duration::from_micros(detour);
         let pipe = &mut self.conns[id as usize].pipes[side];
         pipe.pieces.push_back(piece);
         pipe.last_at = pipe.last_at.max(sched.now() + delay);

@@ -3,14 +3,14 @@
 //! The oracle never asks a node whether it did well: it is told what callers did and what they were told, looks at dumps,
 //! and compares. The rules are those of [`super`].
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::time::Duration;
 
 use smallvec::SmallVec;
 
 use super::Violation;
 use crate::id::{MemberId, Time, Uid, Version};
-use crate::session::RecordDump;
+use crate::session::{RecordDump, key};
 
 /// An internal key: kind, then name.
 pub(super) type Key = SmallVec<[u8; 16]>;
@@ -35,6 +35,9 @@ pub(super) struct Change {
     saw: SmallVec<[(Key, Version); 4]>,
 }
 
+/// A create lists only so many, and those that expired are among them.
+const KILLED_MAX: usize = 8;
+
 /// Place of a change in the oracle's list.
 pub(super) type ChangeId = usize;
 
@@ -54,6 +57,7 @@ struct Truth {
 #[derive(Debug)]
 struct Life {
     alive: bool,
+    died_at: Option<Time>,
 }
 
 /// What was checked, and what was not because it may not be.
@@ -83,40 +87,67 @@ pub(super) struct Oracle {
     idle: Duration,
     /// A session may expire this much earlier than its idle time: announcements are coalesced, clocks drift.
     slack: Duration,
+    /// As much may clocks be apart after the idle time.
+    drift: Duration,
     lives: BTreeMap<MemberId, Life>,
     sessions: BTreeMap<Uid, Truth>,
     changes: Vec<Change>,
     content: HashMap<(Uid, Key, Version), Content>,
     seen: HashMap<(MemberId, Uid, Key), Version>,
     dead: HashSet<(MemberId, Uid)>,
+    /// When a request of a member last used a session, by the member's clock.
+    used: HashMap<(MemberId, Uid), Time>,
+    /// What requests of a member ended, by the names that it had.
+    killed: BTreeMap<(MemberId, Key), BTreeSet<Uid>>,
+    /// When a member was last seen to hold attributes of a session.
+    full: HashMap<(MemberId, Uid), Time>,
+    /// When any request last did.
+    accessed: HashMap<Uid, Time>,
     pub(super) tally: Tally,
 }
 
 type Checked = Result<(), Violation>;
 
 impl Oracle {
-    pub(super) fn new(idle: Duration, slack: Duration) -> Self {
+    pub(super) fn new(idle: Duration, slack: Duration, drift: Duration) -> Self {
         Self {
             idle,
             slack,
+            drift,
             lives: BTreeMap::new(),
             sessions: BTreeMap::new(),
             changes: Vec::new(),
             content: HashMap::new(),
             seen: HashMap::new(),
             dead: HashSet::new(),
+            used: HashMap::new(),
+            killed: BTreeMap::new(),
+            full: HashMap::new(),
+            accessed: HashMap::new(),
             tally: Tally::default(),
         }
     }
 
     pub(super) fn born(&mut self, member: MemberId) {
-        self.lives.insert(member, Life { alive: true });
+        self.lives.insert(member, Life { alive: true, died_at: None });
     }
 
-    pub(super) fn died(&mut self, member: MemberId) {
+    pub(super) fn died(&mut self, member: MemberId, now: Time) {
         if let Some(life) = self.lives.get_mut(&member) {
             life.alive = false;
+            life.died_at = Some(now);
         }
+    }
+
+    /// How long a member has been dead.
+    pub(super) fn dead_for(&self, member: MemberId, now: Time) -> Option<Duration> {
+        self.lives.get(&member)?.died_at.map(|died| now.saturating_sub(died))
+    }
+
+    /// Whether a member was dead when a change was committed.
+    pub(super) fn died_before(&self, member: MemberId, id: ChangeId) -> bool {
+        let died_at = self.lives.get(&member).and_then(|l| l.died_at);
+        died_at.is_some_and(|died| died < self.changes[id].at)
     }
 
     /// A change is in the writer's store.
@@ -152,6 +183,16 @@ impl Oracle {
         truth.over_by.extend(by);
     }
 
+    /// A request of the member ended a session of that name.
+    pub(super) fn kills(&mut self, member: MemberId, name: Key, uid: Uid) {
+        self.killed.entry((member, name)).or_default().insert(uid);
+    }
+
+    /// The newest sessions of that name that requests of the member ended: a create there lists them as over.
+    pub(super) fn killed_under(&self, member: MemberId, name: Key) -> SmallVec<[Uid; KILLED_MAX]> {
+        self.killed.get(&(member, name)).into_iter().flat_map(|k| k.iter().rev().take(KILLED_MAX).copied()).collect()
+    }
+
     /// What the writer of a change had of the session afterwards.
     pub(super) fn saw(&mut self, id: ChangeId, held: Option<&RecordDump>) {
         let attrs = held.map(|h| h.attrs.as_slice()).unwrap_or_default();
@@ -168,6 +209,82 @@ impl Oracle {
             }
         }
         Ok(())
+    }
+
+    /// A request is given nothing that is hidden.
+    pub(super) fn check_served(&self, member: MemberId, uid: Uid, held: Option<&RecordDump>) -> Checked {
+        if held.is_some_and(is_readable) {
+            return Ok(());
+        }
+        Err(Violation::new("served", format!("a request at {member} was given {uid:?}, which is not readable there")))
+    }
+
+    /// A request used a session; `local` is the clock of its node.
+    pub(super) fn uses(&mut self, member: MemberId, uid: Uid, local: Time, now: Time) {
+        self.used.insert((member, uid), local);
+        self.accessed.insert(uid, now);
+    }
+
+    /// How long ago any request used a session before.
+    pub(super) fn unused_for(&self, uid: Uid, now: Time) -> Option<Duration> {
+        self.accessed.get(&uid).map(|then| now.saturating_sub(*then))
+    }
+
+    /// A session that is in use at a node is not expired there.
+    pub(super) fn check_in_use(&self, member: MemberId, dump: &[(Uid, RecordDump)], local: Time, now: Time) -> Checked {
+        for (uid, record) in dump.iter().filter(|(_, r)| !r.dead && r.exp >= r.top) {
+            let truth = self.sessions.get(uid);
+            let newest =
+                truth.and_then(|t| t.by_version.get(&record.top)).map(|id| now.saturating_sub(self.changes[*id].at));
+            if let Some(unused) = newest.filter(|unused| *unused + self.drift + Duration::from_millis(2) < self.idle) {
+                let text = format!("{uid:?} is expired at {member}, which knows of an access {unused:?} ago");
+                return Err(Violation::new("expiry", text));
+            }
+            if record.partial {
+                continue;
+            }
+            let Some(used) = self.used.get(&(member, *uid)) else { continue };
+            let unused = local.saturating_sub(*used);
+            // Both ends are whole milliseconds there.
+            if unused + Duration::from_millis(2) < self.idle {
+                let text = format!("{uid:?} is expired at {member}, where it was used {unused:?} ago");
+                return Err(Violation::new("expiry", text));
+            }
+        }
+        Ok(())
+    }
+
+    /// What a node holds of an expired session stays while a member that it lost is away; `since`: the longest.
+    pub(super) fn check_kept(
+        &mut self,
+        member: MemberId,
+        dump: &[(Uid, RecordDump)],
+        since: Option<Time>,
+        now: Time,
+    ) -> Checked {
+        for (uid, record) in dump.iter().filter(|(_, r)| !r.dead) {
+            if record.attrs.iter().any(|(key, _, _)| key[0] == key::ATTR) {
+                self.full.insert((member, *uid), now);
+                continue;
+            }
+            let Some(full) = self.full.remove(&(member, *uid)) else { continue };
+            if record.partial && record.exp >= record.top && since.is_some_and(|since| since < full) {
+                let text = format!("{member} dropped what it held of {uid:?} while a member that it lost was away");
+                return Err(Violation::new("kept", text));
+            }
+        }
+        Ok(())
+    }
+
+    /// I2 beside [`check_ack`](Self::check_ack): what a member confirms it has had whole.
+    pub(super) fn check_whole(&self, id: ChangeId, member: MemberId, held: &RecordDump, whole: Version) -> Checked {
+        let change = &self.changes[id];
+        let expired = held.exp >= held.top;
+        if held.dead || change.ends || expired || whole >= change.version || self.is_idle(change.uid, change.at) {
+            return Ok(());
+        }
+        let text = format!("{member} acked {} and has everything up to {whole:?} only", self.name(id));
+        Err(Violation::new("I2", text))
     }
 
     /// Counts whether a read shows its newest change with all that the writer of that had seen.
@@ -242,6 +359,10 @@ impl Oracle {
                     format!("{member} had applied the end of {uid:?} and holds it again"),
                 ));
             }
+            let named = record.attrs.iter().any(|(key, _, value)| key[0] == key::NAME && value.is_some());
+            if is_readable(record) && !named {
+                return Err(Violation::new("served", format!("{uid:?} is readable at {member} and has no name")));
+            }
             for (key, version, value) in &record.attrs {
                 let key = Key::from_slice(key);
                 let content = value.as_deref().map(digest);
@@ -300,9 +421,11 @@ impl Oracle {
         Ok(())
     }
 
-    /// I7: what a joiner that opens must hold. `since` is when it came to know each donor, whose state is given too.
+    /// What a joiner that opens must hold, and who came back and is a copy. Of each donor it is given since when it sends all
+    /// that changes there, and what it holds.
     pub(super) fn check_join(
         &mut self,
+        rule: &'static str,
         joiner: MemberId,
         held: &BTreeMap<Uid, RecordDump>,
         donors: &BTreeMap<MemberId, (Time, BTreeMap<Uid, RecordDump>)>,
@@ -325,8 +448,8 @@ impl Oracle {
             }
             self.tally.joins += 1;
             if let Err(why) = holds(change, held.get(&change.uid)) {
-                let text = format!("{joiner} opened, and of {}, held by {donor}, {why}", self.name(id));
-                return Err(Violation::new("I7", text));
+                let text = format!("{joiner} counts, and of {}, held by {donor}, {why}", self.name(id));
+                return Err(Violation::new(rule, text));
             }
         }
         Ok(())

@@ -5,7 +5,7 @@
 //! replication that had to be written here would be a defect of the engine.
 
 use std::cell::Cell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
@@ -45,6 +45,8 @@ pub(super) struct Process {
     conns: BTreeMap<ConnId, Connection>,
     gather: Gather,
     timer: Option<Time>,
+    /// Members with whom a handshake was complete.
+    met: BTreeSet<MemberId>,
 }
 
 #[derive(Debug)]
@@ -111,7 +113,13 @@ impl Process {
             conns: BTreeMap::new(),
             gather: Gather::default(),
             timer: None,
+            met: BTreeSet::new(),
         }
+    }
+
+    /// Whether a handshake with a member was ever complete.
+    pub(super) fn has_met(&self, member: MemberId) -> bool {
+        self.met.contains(&member)
     }
 
     /// This process's own clock.
@@ -306,7 +314,11 @@ impl Process {
             }
             Socket::Lane(outlet) => {
                 outlet.filled(n);
-                if outlet.process(&self.core, now, &mut self.fx).is_err() {
+                let result = outlet.process(&self.core, now, &mut self.fx);
+                if outlet.is_open() {
+                    self.met.insert(outlet.lane().peer.id());
+                }
+                if result.is_err() {
                     return Step::Lost;
                 }
             }

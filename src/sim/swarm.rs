@@ -2,6 +2,7 @@
 //!
 //! Swarm testing: each class of fault is on with one half, with a strength of its own, and the load's shape is drawn
 //! too, so that seeds differ in kind. One seed in ten has no fault, one in ten exactly one: there nothing is excused.
+//! Half of the seeds lean to a situation besides that chance alone would hardly ever bring about.
 
 use std::time::Duration;
 
@@ -11,6 +12,21 @@ use crate::id::{MemberId, Time};
 use crate::proto::link::Identity;
 use crate::session::{Limits, Settings};
 use crate::wire;
+
+/// What a seed leans to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Lean {
+    /// Nothing in particular.
+    Nothing,
+    /// To ways of unequal length: what was caused arrives before its cause.
+    Detours,
+    /// To members that die when only some have what they wrote.
+    Torn,
+    /// To queues that overflow.
+    Flood,
+    /// To users who come back around the moment at which their session expires.
+    Returns,
+}
 
 /// A class of fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -33,9 +49,12 @@ pub(super) enum Fault {
     Halves,
     /// A connection is reset.
     Reset,
+    /// What one member writes reaches one other alone; then it dies, and at times the other too.
+    Torn,
 }
 
 impl Fault {
+    /// Those that any seed may draw.
     pub(super) const ALL: [Self; 9] = [
         Self::Kill,
         Self::PowerLoss,
@@ -59,6 +78,7 @@ impl Fault {
             Self::Partial => "partial",
             Self::Halves => "halves",
             Self::Reset => "reset",
+            Self::Torn => "torn",
         }
     }
 }
@@ -83,6 +103,9 @@ pub(super) struct Load {
     pub(super) users: usize,
     /// Mean time between two requests of one user, in milliseconds.
     pub(super) think_ms: f64,
+    /// Where sessions expire: their idle time, and the share of pauses that last about as long.
+    pub(super) away_ms: Option<u64>,
+    pub(super) away: f64,
     /// Share of requests that go to any node rather than to the user's own.
     pub(super) roam: f64,
     /// Share of users that share their session with others.
@@ -111,6 +134,7 @@ pub(super) struct Load {
 /// Everything that a seed decides before the first event.
 #[derive(Clone, Debug)]
 pub(super) struct Profile {
+    pub(super) lean: Lean,
     pub(super) kind: Kind,
     pub(super) nodes: usize,
     pub(super) weather: Weather,
@@ -132,7 +156,20 @@ pub(super) struct Profile {
 }
 
 impl Profile {
-    pub(super) fn draw(rng: &mut fastrand::Rng) -> Self {
+    /// What a seed stands for. `rng` is the run's; what the seed leans to is drawn apart, so that it changes no other seed.
+    pub(super) fn new(seed: u64, rng: &mut fastrand::Rng) -> Self {
+        let mut own = fastrand::Rng::with_seed(!seed);
+        let profile = Self::draw(rng);
+        match own.u8(..8) {
+            0 => profile.with_detours(&mut own),
+            1 => profile.torn(&mut own),
+            2 => profile.flooded(&mut own),
+            3 => profile.with_returns(&mut own),
+            _ => profile,
+        }
+    }
+
+    fn draw(rng: &mut fastrand::Rng) -> Self {
         let kind = match rng.u8(..10) {
             0 => Kind::Calm,
             1 => Kind::Single(Fault::ALL[rng.usize(..Fault::ALL.len())]),
@@ -146,6 +183,7 @@ impl Profile {
         let slow_net = on(rng);
         let weather = Weather {
             latency: if slow_net { (500, 20_000) } else { (20, 400) },
+            detour: Vec::new(),
             tail: if on(rng) { rng.f64() * 0.1 } else { 0.0 },
             tail_micros: rng.u64(1000..200_000),
             piece_max: if rng.bool() { 0 } else { *pick(rng, &[1, 7, 64, 1500, 16_384]) },
@@ -159,12 +197,14 @@ impl Profile {
         let nodes = rng.usize(2..=5);
         let length = Duration::from_millis(rng.u64(5000..9000));
         let mut load = Load::draw(rng);
+        load.away_ms = short_idle.then_some(max_idle);
         let queue_bytes_max = if on(rng) { rng.usize(64 << 10..512 << 10) } else { 64 << 20 };
         if queue_bytes_max < HUGE_QUEUE {
             // A session has to fit a queue; the configuration sees to that.
             (load.huge, load.tail) = (0.0, 0.0);
         }
         Self {
+            lean: Lean::Nothing,
             nodes,
             fault_every_ms: 300.0 + rng.f64() * 2000.0,
             outage_ms,
@@ -178,12 +218,95 @@ impl Profile {
                 max_idle: Duration::from_millis(max_idle),
                 idle_grace: Duration::from_millis(rng.u64(500..2000)),
                 touch_interval: Duration::from_millis(rng.u64(50..400)),
-                horizon: Duration::from_millis(if rng.bool() { 4 * outage_ms + 6000 } else { 2_000_000 }),
+                // Where nothing is late, tombstones may go so soon that slow requests end after them.
+                horizon: Duration::from_millis(match (rng.bool(), &kind) {
+                    (true, Kind::Calm) => 400,
+                    (true, _) => 4 * outage_ms + 6000,
+                    (false, _) => 2_000_000,
+                }),
             },
             kind,
             weather,
             load,
         }
+    }
+
+    fn with_detours(mut self, rng: &mut fastrand::Rng) -> Self {
+        self.lean = Lean::Detours;
+        self.nodes = self.nodes.max(3);
+        if rng.bool() {
+            self.kind = Kind::Calm;
+            let weather = &mut self.weather;
+            (weather.tail, weather.loss, weather.double, weather.lost_dial, weather.lag) =
+                (0.0, 0.0, 0.0, 0.0, (0, 100));
+            weather.window = 256 << 10;
+            self.queue_bytes_max = 64 << 20;
+            self.load.ack_timeout = Duration::from_secs(5);
+        }
+        self.lengthen(rng);
+        self.load.share(rng);
+        self
+    }
+
+    fn torn(mut self, rng: &mut fastrand::Rng) -> Self {
+        self.lean = Lean::Torn;
+        self.nodes = self.nodes.max(3);
+        let mut faults = vec![Fault::Torn; 3];
+        faults.extend(Fault::ALL.into_iter().filter(|_| rng.u8(..4) == 0));
+        self.storm(faults, 1500);
+        self.fault_every_ms = 600.0 + rng.f64() * 1500.0;
+        self.load.share(rng);
+        self
+    }
+
+    fn flooded(mut self, rng: &mut fastrand::Rng) -> Self {
+        self.lean = Lean::Flood;
+        self.queue_bytes_max = rng.usize(40 << 10..64 << 10);
+        self.weather.window = rng.usize(4 << 10..16 << 10);
+        // Nobody is away for so long that he is dropped and repaired for that.
+        let faults = [Fault::Pause, Fault::Isolate, Fault::OneWay, Fault::Partial, Fault::Reset];
+        self.storm(faults.into_iter().filter(|_| rng.bool()).chain([Fault::Pause]).collect(), 900);
+        self.fault_every_ms = 300.0 + rng.f64() * 700.0;
+        (self.load.value, self.load.tail, self.load.huge) = (2048, 0.0, 0.0);
+        self.load.queue_wait = Duration::from_millis(rng.u64(0..30));
+        self.load.think_ms /= 1.5;
+        self
+    }
+
+    fn with_returns(mut self, rng: &mut fastrand::Rng) -> Self {
+        self.lean = Lean::Returns;
+        let idle = rng.u64(1500..3000);
+        self.sessions.max_idle = Duration::from_millis(idle);
+        self.load.away_ms = Some(idle);
+        self.load.away = 0.2 + rng.f64() * 0.6;
+        if rng.bool() {
+            self.lengthen(rng);
+        }
+        self.load.roam = rng.f64();
+        self
+    }
+
+    fn storm(&mut self, faults: Vec<Fault>, outage_ms: u64) {
+        self.kind = Kind::Swarm(faults);
+        self.outage_ms = outage_ms;
+        self.sessions.horizon = self.sessions.horizon.max(Duration::from_millis(4 * outage_ms + 6000));
+    }
+
+    /// Some ways become much longer than others, but not so long that who is verified by an echo could fail to answer.
+    fn lengthen(&mut self, rng: &mut fastrand::Rng) {
+        self.weather.latency = (20, 400);
+        let mut way = || if rng.u8(..3) == 0 { rng.u64(30_000..90_000) } else { 0 };
+        self.weather.detour = (0..self.nodes).map(|_| (0..self.nodes).map(|_| way()).collect()).collect();
+    }
+
+    /// How much longer than others a way is.
+    pub(super) fn detour(&self, from: usize, to: usize) -> Duration {
+        Duration::from_micros(self.weather.detour.get(from).map_or(0, |row| row[to]))
+    }
+
+    /// How much longer than others a way is at most.
+    pub(super) fn detour_max(&self) -> Duration {
+        Duration::from_micros(self.weather.detour.iter().flatten().copied().max().unwrap_or(0))
     }
 
     /// Whether this class may strike.
@@ -244,6 +367,8 @@ impl Load {
         Self {
             users: rng.usize(3..30),
             think_ms: 0.0,
+            away_ms: None,
+            away: 0.03,
             roam: if rng.bool() { 0.02 } else { rng.f64() * 0.5 },
             hot: rng.f64() * 0.6,
             hold_ms: *pick(rng, &[1, 10, 50]),
@@ -260,6 +385,13 @@ impl Load {
             queue_wait: Duration::from_millis(200),
         }
         .paced(rng)
+    }
+
+    /// Sessions are used at several nodes at once, also those of later logins.
+    fn share(&mut self, rng: &mut fastrand::Rng) {
+        self.roam = 0.5 + rng.f64() * 0.5;
+        self.hot = 0.5 + rng.f64() * 0.5;
+        self.fresh_id = rng.f64() * 0.3;
     }
 
     /// About as many requests a second whatever the number of users.

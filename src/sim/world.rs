@@ -10,17 +10,17 @@ use smallvec::SmallVec;
 
 use super::commit::{Before, attr_key};
 use super::load::{Plan, Users, exponential};
-use super::look::{dump_of, show};
+use super::look::{dump, dump_of, show, whole_of};
 use super::net::{ConnId, HostId, Net, NetEvent};
-use super::oracle::{ChangeId, Oracle, digest};
+use super::oracle::{ChangeId, Oracle, digest, is_readable};
 use super::process::Process;
 use super::swarm::{Kind, Profile};
 use super::{Report, Sched, Violation};
 use crate::engine::Send;
 use crate::event::Event as NodeEvent;
-use crate::id::{AckLevel, MemberId, Time};
+use crate::id::{AckLevel, MemberId, NodeState, Time, Uid};
 use crate::proto::op::{MissingReason, Op};
-use crate::session::{CommitStatus, Handle};
+use crate::session::{Changes, CommitStatus, Handle};
 
 /// The one context of a run.
 pub(super) const CONTEXT: &[u8] = b"app";
@@ -32,6 +32,8 @@ const AFTERMATH: Duration = Duration::from_millis(1000);
 pub(super) const PATIENCE: Duration = Duration::from_secs(45);
 /// Once the load has ended, sessions that would expire are used once in this time: each full second.
 const PULSE: Duration = Duration::from_secs(1);
+/// Where nothing is late, who writes to the dead is told by those who know it, after the way there and back and this.
+const TELLING: Duration = Duration::from_millis(20);
 /// How long a leaving node may take to hand over what it has queued.
 pub(super) const DRAIN: Duration = Duration::from_secs(2);
 
@@ -58,6 +60,10 @@ pub(super) enum Event {
     Leave(HostId, u32, Time),
     /// A process is gone.
     Gone(HostId, u32),
+    /// A process dies, if it still runs.
+    Kill(HostId, u32),
+    /// A process should have been told of a death.
+    Told(HostId, u32, Uid),
     /// The oracle looks at a node.
     Look,
     /// Faults end.
@@ -74,6 +80,8 @@ struct Request {
     user: usize,
     plan: Plan,
     handle: Handle,
+    /// Its create was killed by name before it ended.
+    killed: bool,
     waits_until: Option<Time>,
 }
 
@@ -86,6 +94,20 @@ struct Caller {
     level: AckLevel,
     roster: SmallVec<[MemberId; 5]>,
     changes: SmallVec<[ChangeId; 2]>,
+    /// Members that could be no copy when it was committed.
+    no_copies: SmallVec<[MemberId; 5]>,
+}
+
+/// How a process came to know a member.
+#[derive(Debug)]
+pub(super) struct Met {
+    pub(super) at: Time,
+    /// It had lost it before.
+    pub(super) again: bool,
+    /// What the process had not whole then.
+    pub(super) partial: BTreeSet<Uid>,
+    /// Whether a caller has been told of a copy since.
+    counted: bool,
 }
 
 /// Tells which op woke its caller.
@@ -130,7 +152,9 @@ pub(super) struct World {
     rung: Arc<Mutex<Vec<u64>>>,
     serial: u64,
     /// When each process came to know each member that it knows.
-    pub(super) met: BTreeMap<(MemberId, MemberId), Time>,
+    pub(super) met: BTreeMap<(MemberId, MemberId), Met>,
+    /// Since when a process misses a member that it lost and that has not come back.
+    pub(super) away: BTreeMap<(MemberId, MemberId), Time>,
     pub(super) quiet_at: Time,
     pub(super) finished: bool,
 }
@@ -140,13 +164,13 @@ type Ran = Result<(), Violation>;
 impl World {
     pub(super) fn new(seed: u64, verbose: bool) -> Self {
         let mut sched = Sched::new(seed, verbose);
-        let profile = Profile::draw(&mut sched.rng);
+        let profile = Profile::new(seed, &mut sched.rng);
         let net = Net::new(profile.nodes, profile.weather.clone());
         let users = Users::new(&profile.load, profile.nodes, &mut sched);
         let drift = profile.sessions.max_idle / 20;
         let slack = profile.sessions.touch_interval + drift + Duration::from_millis(300);
         Self {
-            oracle: Oracle::new(profile.sessions.max_idle, slack),
+            oracle: Oracle::new(profile.sessions.max_idle, slack, drift),
             processes: (0..profile.nodes).map(|_| None).collect(),
             starts: vec![0; profile.nodes],
             leaving: BTreeSet::new(),
@@ -159,6 +183,7 @@ impl World {
             rung: Arc::default(),
             serial: 0,
             met: BTreeMap::new(),
+            away: BTreeMap::new(),
             quiet_at: Time::ZERO,
             finished: false,
             profile,
@@ -230,6 +255,8 @@ impl World {
                     self.bury(host, super::net::Death::Killed);
                 }
             }
+            Event::Kill(host, number) => self.kill(host, number),
+            Event::Told(host, number, uid) => return self.check_told(host, number, uid),
             Event::Look => return self.look(),
             Event::Heal => self.heal(),
             Event::Calm => {
@@ -299,10 +326,21 @@ impl World {
             while let Some(event) = process.core.next_event(Duration::ZERO) {
                 match &event {
                     NodeEvent::MemberUp(member, _, _) => {
-                        self.met.entry((process.member, *member)).or_insert(now);
+                        let pair = (process.member, *member);
+                        let again = self.away.remove(&pair).is_some();
+                        let partial = dump(process).into_iter().filter(|(_, r)| r.partial).map(|(uid, _)| uid);
+                        let met = Met { at: now, again, partial: partial.collect(), counted: false };
+                        self.met.insert(pair, met);
+                        if !process.has_met(*member) {
+                            let text = format!("n{host} has {member} in view, with whom no handshake was complete");
+                            return Err(Violation::new("admission", text));
+                        }
                     }
                     NodeEvent::MemberDown(member, ..) | NodeEvent::MemberLeft(member, ..) => {
                         self.met.remove(&(process.member, *member));
+                        if matches!(event, NodeEvent::MemberDown(..)) {
+                            self.away.insert((process.member, *member), now);
+                        }
                         if self.profile.kind == Kind::Calm {
                             let text = format!("n{host} lost {member} though nothing failed");
                             return Err(Violation::new("accuracy", text));
@@ -358,6 +396,9 @@ impl World {
         let Ok(context) = process.core.store().context(CONTEXT) else { return Ok(()) };
         let mut handle = context.begin(&self.users.all[user].id, now);
         self.oracle.check_union(process.member, handle.uids())?;
+        for uid in handle.uids() {
+            self.oracle.check_served(process.member, *uid, context.dump_of(*uid).as_ref())?;
+        }
         if let [uid] = *handle.uids() {
             for (name, version, value) in handle.attributes() {
                 self.oracle.check_read(process.member, uid, attr_key(name), version, digest(value))?;
@@ -377,7 +418,7 @@ impl World {
             plan = Plan::Delta;
         }
         self.serial += 1;
-        let request = Request { host, number: process.number, user, plan, handle, waits_until: None };
+        let request = Request { host, number: process.number, user, plan, handle, killed: false, waits_until: None };
         self.requests.insert(self.serial, request);
         let hold = self.users.hold(&mut self.sched);
         self.sched.after(hold, Event::End(self.serial));
@@ -411,6 +452,8 @@ impl World {
         let Some(request) = self.requests.get_mut(&id) else { return Ok(()) };
         let (host, user) = (request.host, request.user);
         let now = self.sched.now();
+        let joins = self.processes.iter().flatten().filter(|p| p.core.state() == NodeState::Joining);
+        let mut no_copies: SmallVec<[MemberId; 5]> = joins.map(|p| p.member).collect();
         let Some(process) = self.processes[host].as_mut().filter(|p| p.number == request.number) else {
             self.requests.remove(&id);
             return Ok(());
@@ -443,7 +486,11 @@ impl World {
             Send::Queued
         };
         let before = Before::look(&context, &request.handle, &changes, local);
-        let roster: SmallVec<[MemberId; 5]> = process.core.roster().peers.iter().map(|p| p.id()).collect();
+        let view = process.core.roster();
+        let roster: SmallVec<[MemberId; 5]> = view.peers.iter().map(|p| p.id()).collect();
+        no_copies.extend(view.peers.iter().filter(|p| p.is_repairing()).map(|p| p.id()));
+        let telling = self.telling(host, &request.handle, &roster);
+        let Some(process) = self.processes[host].as_mut() else { return Ok(()) };
         let committed = process
             .core
             .commit(&context, &mut request.handle, &changes, send, local, &mut process.fx)
@@ -474,6 +521,10 @@ impl World {
             }
             CommitStatus::Unchanged => SmallVec::new(),
         };
+        if let ([change, ..], Some(after), true) = (&recorded[..], telling, send != Send::Nobody) {
+            let uid = self.oracle.change(*change).uid;
+            self.sched.after(after, Event::Told(host, request.number, uid));
+        }
         match (committed.commit.status, request.plan) {
             (CommitStatus::Changed, Plan::ChangeId) => {
                 if let Some(id) = &changes.new_id {
@@ -485,8 +536,8 @@ impl World {
         }
         if let (Some(op), Send::Acked(level)) = (committed.op, send) {
             self.serial += 1;
-            let number = process.number;
-            let caller = Caller { host, number, op: Arc::clone(&op), level, roster, changes: recorded };
+            let number = request.number;
+            let caller = Caller { host, number, op: Arc::clone(&op), level, roster, changes: recorded, no_copies };
             self.callers.insert(self.serial, caller);
             let bell = Waker::from(Arc::new(Bell { op: self.serial, rung: Arc::clone(&self.rung) }));
             if op.set_waker(bell) {
@@ -495,9 +546,59 @@ impl World {
                 self.rung.lock().push(self.serial);
             }
         }
+        self.check_use(member, &request, &changes, committed.commit.status, local)?;
+        let Some(process) = self.processes[host].as_mut() else { return Ok(()) };
         process.settle(&mut self.net, &mut self.sched);
         process.plan_timer(&mut self.sched);
         self.after(host)
+    }
+
+    /// A request used sessions: what it may find, and what it must announce.
+    fn check_use(
+        &mut self,
+        member: MemberId,
+        request: &Request,
+        changes: &Changes,
+        status: CommitStatus,
+        local: Time,
+    ) -> Ran {
+        let now = self.sched.now();
+        if changes.invalidate {
+            let same = |r: &&mut Request| {
+                (r.host, r.number) == (request.host, request.number)
+                    && r.handle.is_new()
+                    && r.handle.id() == request.handle.id()
+            };
+            self.requests.values_mut().filter(same).for_each(|r| r.killed = true);
+            return Ok(());
+        }
+        if request.killed && status == CommitStatus::Changed {
+            let text = format!("{:?} was killed before its commit and lives", request.handle.uids());
+            return Err(Violation::new("killed", text));
+        }
+        let touches = changes.touch || changes.full;
+        if status == CommitStatus::Ended || !touches && status == CommitStatus::Unchanged {
+            return Ok(());
+        }
+        if let [uid] = *request.handle.uids()
+            && self.profile.kind == Kind::Calm
+        {
+            // Clocks drift, and an age does not grow on the way: what is late looks as if it had been later.
+            let limit = self.profile.sessions.touch_interval.mul_f64(1.1)
+                + Duration::from_millis(20)
+                + self.profile.detour_max();
+            let late = self.oracle.unused_for(uid, now).is_some_and(|unused| unused > limit);
+            if late && touches && status == CommitStatus::Unchanged {
+                let text = format!("an access of {uid:?} at {member} was not announced");
+                return Err(Violation::new("touch", text));
+            }
+        }
+        // Of a union, a write without a touch reaches one.
+        let used = if touches || request.handle.uids().len() == 1 { request.handle.uids() } else { &[] };
+        for uid in used {
+            self.oracle.uses(member, *uid, local, now);
+        }
+        Ok(())
     }
 
     /// A caller reads what became of its change: woken, or out of patience.
@@ -534,6 +635,10 @@ impl World {
             let text = format!("nothing failed and a copy is missing: {outcome:?}");
             return Err(Violation::new("accuracy", text));
         }
+        if let Some(member) = confirmed.iter().find(|m| !caller.changes.is_empty() && caller.no_copies.contains(m)) {
+            let text = format!("{member} joined or was under repair, and counts as a copy: {outcome:?}");
+            return Err(Violation::new("copies", text));
+        }
         self.sched.mix(u64::from(outcome.copies));
         if timed_out {
             self.late.push((caller.host, caller.number, Arc::clone(&caller.op)));
@@ -542,6 +647,10 @@ impl World {
             self.report.acked += 1;
         }
         for change in &caller.changes {
+            if let Some(member) = confirmed.iter().find(|m| self.oracle.died_before(**m, *change)) {
+                let text = format!("{member} counts as a copy of what was committed after its death");
+                return Err(Violation::new("copies", text));
+            }
             self.oracle.confirmed(*change, &confirmed, missing.is_empty(), self.sched.now());
             if caller.level != AckLevel::Applied {
                 continue;
@@ -549,10 +658,53 @@ impl World {
             for member in &confirmed {
                 let held = self.by_member(*member).and_then(|p| dump_of(p, self.oracle.change(*change).uid));
                 self.oracle.check_ack(*change, *member, held.as_ref(), self.sched.now())?;
+                let whole = self.by_member(*member).and_then(|p| whole_of(p, self.oracle.change(*change).uid));
+                if let (Some(held), Some(whole)) = (held, whole) {
+                    self.oracle.check_whole(*change, *member, &held, whole)?;
+                }
             }
+        }
+        if !caller.changes.is_empty() {
+            self.check_returns(caller.host, &confirmed)?;
         }
         if let Some(process) = &self.processes[caller.host] {
             process.core.recycle(caller.op);
+        }
+        Ok(())
+    }
+
+    /// Where nothing is late: how soon a request that writes now is told that its session is dead, if a member knows it.
+    fn telling(&self, host: HostId, handle: &Handle, roster: &[MemberId]) -> Option<Duration> {
+        let ([uid], Kind::Calm) = (handle.uids(), &self.profile.kind) else { return None };
+        let dead = |p: &&Process| roster.contains(&p.member) && dump_of(p, *uid).is_some_and(|r| r.dead);
+        let ways = |p: &Process| self.profile.detour(host, p.host) + self.profile.detour(p.host, host);
+        let soonest = self.processes.iter().flatten().filter(dead).map(ways).min();
+        soonest.map(|ways| ways + TELLING)
+    }
+
+    /// Who wrote to the dead has been told.
+    fn check_told(&self, host: HostId, number: u32, uid: Uid) -> Ran {
+        let process = self.processes[host].as_ref().filter(|p| p.number == number);
+        if process.and_then(|p| dump_of(p, uid)).is_some_and(|r| is_readable(&r)) {
+            let text = format!("{uid:?} is dead at a member that n{host} wrote it to, and n{host} still serves it");
+            return Err(Violation::new("told", text));
+        }
+        Ok(())
+    }
+
+    /// The first copies of a member since it came into view: it has what was committed before.
+    fn check_returns(&mut self, host: HostId, confirmed: &[MemberId]) -> Ran {
+        let now = self.sched.now();
+        for member in confirmed {
+            let Some(writer) = &self.processes[host] else { return Ok(()) };
+            let met = self.met.get_mut(&(writer.member, *member)).filter(|met| met.again && !met.counted);
+            let Some(met) = met else { continue };
+            met.counted = true;
+            let state = dump(writer).into_iter().filter(|(uid, _)| !met.partial.contains(uid)).collect();
+            let donors = BTreeMap::from([(writer.member, (met.at, state))]);
+            let Some(process) = self.by_member(*member) else { continue };
+            let held = dump(process).into_iter().collect();
+            self.oracle.check_join("return", *member, &held, &donors, now)?;
         }
         Ok(())
     }

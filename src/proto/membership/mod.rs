@@ -54,6 +54,7 @@ use super::backoff::Backoff;
 use super::timer::{Timer, TimerTable};
 use super::view::{View, ViewMember};
 use crate::id::{MemberId, NodeState, Time, ViewId};
+use crate::mutant::planted;
 use crate::wire::{self, Ping};
 
 /// First delay before a member that was removed, or could not be dialled, is dialled again.
@@ -440,6 +441,9 @@ impl Membership {
             candidate.member.addr.set_ip(from);
         }
         self.consider(now, candidate);
+        if planted!(PingAdmits) {
+            self.handle_admitted(now, ping.member, &ping.name, ping.state);
+        }
         self.ping_soon(now);
         PingVerdict::Fresh
     }

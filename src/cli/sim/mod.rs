@@ -2,22 +2,28 @@
 
 #![expect(clippy::disallowed_methods, reason = "it measures seeds per minute, and runs them on several threads")]
 
+#[cfg(feature = "mutants")]
+mod mutants;
+
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use serde_json::json;
 
-use super::output::Output;
-use super::{Exit, Failure, progress};
+use crate::cli::output::Output;
+use crate::cli::{Exit, Failure, progress};
 use crate::sim::{self, Report};
+
+/// Seeds that are run unasked.
+const SEEDS: u64 = 100;
 
 /// Flags of `hotspare sim`.
 #[derive(Debug, clap::Args)]
 pub(super) struct SimArgs {
-    /// How many seeds to run
-    #[arg(long, value_name = "N", default_value_t = 100)]
-    seeds: u64,
+    /// How many seeds to run: 100, with --mutants at most 2000 for each
+    #[arg(long, value_name = "N")]
+    seeds: Option<u64>,
     /// The first of them
     #[arg(long, value_name = "S", default_value_t = 1)]
     seed: u64,
@@ -30,6 +36,18 @@ pub(super) struct SimArgs {
     /// Run on after a seed has failed, and list every one
     #[arg(long)]
     all: bool,
+    /// Plant one mistake after another, and say how many seeds show each
+    #[cfg(feature = "mutants")]
+    #[arg(long, conflicts_with_all = ["trace", "all"])]
+    mutants: bool,
+    /// Plant this mistake in every run; with --mutants it may be repeated, and only these are looked for
+    #[cfg(feature = "mutants")]
+    #[arg(long, value_name = "NAME", value_parser = mutants::parse)]
+    mutant: Vec<crate::mutant::Mutant>,
+    /// Write what became of the mistakes into the table of this file
+    #[cfg(feature = "mutants")]
+    #[arg(long, value_name = "FILE", requires = "mutants")]
+    table: Option<std::path::PathBuf>,
 }
 
 /// What all seeds showed together.
@@ -78,16 +96,28 @@ impl Sum {
 
 /// Runs the seeds, prints the sums, and fails with the first seed that violated a rule.
 pub(super) fn run(args: &SimArgs, out: &Output) -> Result<(), Failure> {
+    #[cfg(feature = "mutants")]
+    if args.mutants {
+        return mutants::run(args, out);
+    }
+    #[cfg(feature = "mutants")]
+    if args.mutant.len() > 1 {
+        return Err(Failure::new(
+            Exit::Usage,
+            ["a run has one mistake; --mutants looks for several, one after another"],
+        ));
+    }
     let threads = match args.threads {
         _ if args.trace => 1,
         0 => std::thread::available_parallelism().map_or(1, usize::from),
         n => n,
     };
     let next = AtomicU64::new(args.seed);
-    let end = args.seed.saturating_add(args.seeds);
+    let seeds = args.seeds.unwrap_or(SEEDS);
+    let end = args.seed.saturating_add(seeds);
     let stop = AtomicBool::new(false);
     let sum = Mutex::new(Sum::default());
-    let bar = progress::bar(out, args.seeds);
+    let bar = progress::bar(out, seeds);
     let start = Instant::now();
     std::thread::scope(|scope| {
         for _ in 0..threads {
@@ -97,6 +127,8 @@ pub(super) fn run(args: &SimArgs, out: &Output) -> Result<(), Failure> {
                     if seed >= end {
                         return;
                     }
+                    #[cfg(feature = "mutants")]
+                    let _planting = args.mutant.first().copied().map(crate::mutant::plant);
                     let report = if args.trace { sim::trace(seed) } else { sim::run(seed) };
                     if report.violation.is_some() && !args.all {
                         stop.store(true, Ordering::Relaxed);
