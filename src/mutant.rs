@@ -1,6 +1,6 @@
 //! Planted mistakes: each is one that somebody could make, switched on for a simulated run to see that the run finds it.
 //!
-//! A place that can be wrong asks [`planted!`]. Without the feature `mutants` the answer is a constant, and nothing of this
+//! A place that can be wrong asks `planted!`. Without the feature `mutants` the answer is a constant, and nothing of this
 //! is compiled. With it a thread has at most one mistake at a time, and only the simulator plants any: the threads of a real node
 //! have none.
 
