@@ -264,7 +264,10 @@ impl Oracle {
     ) -> Checked {
         for (uid, record) in dump.iter().filter(|(_, r)| !r.dead) {
             if record.attrs.iter().any(|(key, _, _)| key[0] == key::ATTR) {
-                self.full.insert((member, *uid), now);
+                // Of what never was whole a part may go, once nobody has more, and come back as what others hold of it.
+                if !record.partial {
+                    self.full.insert((member, *uid), now);
+                }
                 continue;
             }
             let Some(full) = self.full.remove(&(member, *uid)) else { continue };
