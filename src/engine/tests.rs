@@ -362,8 +362,8 @@ fn a_member_that_is_gone_is_still_called_by_its_name() {
     assert_eq!(node.core.name(MemberId(3)), MemberId(3).to_string());
 }
 
-#[test]
-fn one_caller_waits_for_a_suspect_and_the_next_ones_do_not() {
+/// A patient node whose other member counts.
+fn counted() -> Node {
     let mut node = Node::patient(1, 500 * MS);
     node.wait(300).hello(NodeState::Ready).open(0, NodeState::Ready).wait(1);
     let peer = node.core.peer(OTHER).unwrap();
@@ -371,6 +371,12 @@ fn one_caller_waits_for_a_suspect_and_the_next_ones_do_not() {
     while !peer.counts() {
         node.settle().wait(1);
     }
+    node
+}
+
+#[test]
+fn one_caller_waits_for_a_suspect_and_the_next_ones_do_not() {
+    let mut node = counted();
     let is_suspect = |node: &Node| node.core.roster().view.members[0].suspect;
     while !is_suspect(&node) {
         node.wait(100);
@@ -489,13 +495,8 @@ fn nobody_waits_for_a_member_that_is_out_of_reach() {
 
 #[test]
 fn callers_wait_for_a_suspect_that_was_just_heard_until_an_echo_fails() {
-    let mut node = Node::patient(1, 500 * MS);
-    node.wait(300).hello(NodeState::Ready).open(0, NodeState::Ready).wait(1);
+    let mut node = counted();
     let peer = node.core.peer(OTHER).unwrap();
-    peer.with_lane(0, |out| out.open(Vec::new()));
-    while !peer.counts() {
-        node.settle().wait(1);
-    }
     node.dials();
     peer.answer(0, node.now);
     node.ask(b"first");
