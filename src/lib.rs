@@ -88,6 +88,7 @@ pub mod config;
 pub mod engine;
 pub mod event;
 pub mod id;
+mod mark;
 #[cfg(feature = "mutants")]
 pub mod mutant;
 #[cfg(not(feature = "mutants"))]

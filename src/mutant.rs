@@ -1,8 +1,8 @@
 //! Planted mistakes: each is one that somebody could make, switched on for a simulated run to see that the run finds it.
 //!
 //! A place that can be wrong asks `planted!`. Without the feature `mutants` the answer is a constant, and nothing of this
-//! is compiled. With it a thread has at most one mistake at a time, and only the simulator plants any: the threads of a real node
-//! have none.
+//! is compiled. With it a thread has at most one mistake at a time: the simulator plants them in its own threads, and a member
+//! of a soak has them for the whole process.
 
 /// Whether this mistake is to be made here.
 #[cfg(feature = "mutants")]
@@ -29,7 +29,7 @@ pub(crate) const fn never() -> bool {
 }
 
 #[cfg(feature = "mutants")]
-pub use self::on::{Mutant, Planting, plant};
+pub use self::on::{Mutant, Planting, plant, plant_everywhere};
 
 #[cfg(feature = "mutants")]
 pub(crate) use self::on::is;
@@ -37,6 +37,7 @@ pub(crate) use self::on::is;
 #[cfg(feature = "mutants")]
 mod on {
     use std::cell::Cell;
+    use std::sync::atomic::{AtomicU64, Ordering};
 
     macro_rules! mutants {
         ($(#[doc = $about:literal] $name:ident,)*) => {
@@ -57,6 +58,15 @@ mod on {
                     match self {
                         $(Self::$name => stringify!($name),)*
                     }
+                }
+
+                /// The mistake of that name.
+                ///
+                /// # Errors
+                /// The names that there are.
+                pub fn named(name: &str) -> Result<Self, String> {
+                    let names = || Self::ALL.iter().map(|m| m.name()).collect::<Vec<_>>().join(", ");
+                    Self::ALL.iter().copied().find(|m| m.name() == name).ok_or_else(|| format!("one of {}", names()))
                 }
 
                 /// What it stands for.
@@ -157,7 +167,14 @@ mod on {
         MissWakesNobody,
         /// Members never compare what they show.
         NoDigest,
+        /// What only a later version of the protocol has is sent to whoever is there.
+        DialectNotNegotiated,
     }
+
+    /// One bit for each mistake.
+    static EVERYWHERE: AtomicU64 = AtomicU64::new(0);
+
+    const _: () = assert!(Mutant::ALL.len() <= 64);
 
     thread_local! {
         static PLANTED: Cell<Option<Mutant>> = const { Cell::new(None) };
@@ -173,6 +190,11 @@ mod on {
         Planting(PLANTED.replace(Some(mutant)))
     }
 
+    /// Makes every thread of this process make a mistake, beside others, for as long as it lives.
+    pub fn plant_everywhere(mutant: Mutant) {
+        EVERYWHERE.fetch_or(1 << mutant as u64, Ordering::Relaxed);
+    }
+
     impl Drop for Planting {
         fn drop(&mut self) {
             PLANTED.set(self.0);
@@ -180,6 +202,6 @@ mod on {
     }
 
     pub(crate) fn is(mutant: Mutant) -> bool {
-        PLANTED.get() == Some(mutant)
+        PLANTED.get() == Some(mutant) || EVERYWHERE.load(Ordering::Relaxed) & (1 << mutant as u64) != 0
     }
 }

@@ -25,6 +25,8 @@ macro_rules! counters {
             pub members: u64,
             /// Gauge: bytes queued to all members and not yet acknowledged.
             pub queued_bytes: u64,
+            /// Gauge: buckets of sessions in which members differed from this node when they were compared last.
+            pub divergent: u64,
         }
 
         impl Counters {
@@ -46,6 +48,7 @@ macro_rules! counters {
                     ("tombstones", self.tombstones),
                     ("members", self.members),
                     ("queued_bytes", self.queued_bytes),
+                    ("divergent", self.divergent),
                 ]
             }
         }
@@ -87,6 +90,16 @@ counters! {
     repairs,
     /// Buckets of sessions that were found to differ from a member's, and repaired.
     divergences,
+    /// Bytes of digests and listings queued.
+    compare_bytes,
+    /// Sessions brought to members because they differed.
+    repair_sessions,
+    /// Bytes of those.
+    repair_bytes,
+    /// Milliseconds that repairs of members took, added up.
+    repair_millis,
+    /// Sessions dropped because they ended elsewhere, while this node was away for longer than tombstones live.
+    forgotten,
     /// Lanes dialled again after a loss.
     reconnects,
     /// Members found to answer others and not this node.

@@ -438,7 +438,7 @@ fn expiry_never_kills_and_a_newer_access_brings_the_session_back() {
 #[test]
 fn content_is_dropped_only_after_the_grace_with_every_member_in_view() {
     let (a, _) = pair();
-    let has_content = |m: &Member| m.dump()[0].1.attrs.iter().any(|(key, ..)| key == b"ax");
+    let has_content = |m: &Member| m.dump()[0].1.attrs.iter().any(|(key, ..)| key[..] == *b"ax");
     a.sweep(IDLE, Some(GRACE));
     a.sweep(IDLE + GRACE + at(1), None);
     a.sweep(IDLE + GRACE * 3, Some(GRACE - at(1)));

@@ -10,7 +10,7 @@ mod stores;
 use std::collections::BTreeMap;
 
 use hotspare::id::{Time, Uid, Version};
-use hotspare::session::{Changes, Handle};
+use hotspare::session::{AttrDump, Changes, Handle};
 use hotspare::wire::FrameOut;
 use proptest::prelude::*;
 use stores::*;
@@ -189,7 +189,7 @@ impl World {
     }
 }
 
-type Lattice = BTreeMap<Uid, (bool, Version, Version, Vec<(Vec<u8>, Version, Option<Vec<u8>>)>)>;
+type Lattice = BTreeMap<Uid, (bool, Version, Version, Vec<AttrDump>)>;
 
 /// What merging decides, without what is local (being partial, ages).
 fn lattice(member: &Member) -> Lattice {

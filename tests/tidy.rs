@@ -15,6 +15,7 @@ const ROOMS: &[(&str, u8)] = &[
     ("error", 0),
     ("event", 0),
     ("stats", 0),
+    ("mark", 0),
     ("mutant", 0),
     ("config", 0),
     ("buffer", 1),

@@ -181,7 +181,7 @@ fn whole_without_its_last_byte_is_never_returned() {
 fn unknown_kinds_versions_and_reserved_bytes_are_errors() {
     for (at, value, error) in [
         (5, 0, FrameError::Kind),
-        (5, 17, FrameError::Kind),
+        (5, 18, FrameError::Kind),
         (6, 1, FrameError::Version),
         (7, 2, FrameError::Version),
         (24, 1, FrameError::Version),
@@ -260,10 +260,13 @@ fn read(frame: &Frame) -> Result<(), FrameError> {
             }
         }
         Kind::Part => panic!("a part was returned"),
+        #[cfg(feature = "sim")]
+        Kind::Later => drop(frame.control()?),
         Kind::StateRequest
         | Kind::StateDone
         | Kind::Pull
         | Kind::Digest
+        | Kind::Listing
         | Kind::Status
         | Kind::Echo
         | Kind::EchoReply

@@ -123,7 +123,8 @@ mod tests {
     #[test]
     fn idle_memory_is_bounded() {
         let pool = Pool::new();
-        for class in [0u8, 7, 9, 10, 33] {
+        // Thousands of small blocks are many for an interpreter.
+        for class in [0u8, 7, 9, 10, 33].into_iter().skip(if cfg!(miri) { 3 } else { 0 }) {
             let blocks = idle_max(class) + 2;
             (0..blocks).for_each(|_| pool.give(class, Idle::allocate(class)));
             let kept = pool.classes[usize::from(class)].lock().len();

@@ -5,10 +5,14 @@ use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
+mod absence;
+mod compare;
+mod pressure;
 mod reach;
 mod upkeep;
 
-use self::upkeep::COMPARE_INTERVAL;
+use self::absence::Absences;
+use self::compare::Comparing;
 use super::core::{Core, Effects, Input};
 use super::donor::{Donation, Purpose};
 use super::join::{Join, Known, Verdict};
@@ -37,6 +41,8 @@ pub struct ControlSettings {
     pub state_transfer_timeout: Time,
     /// Longest tolerated partition.
     pub partition_max: Time,
+    /// How long callers wait for a member that hardly takes in anything.
+    pub queue_wait: Time,
     /// Members at most.
     pub members_max: usize,
     /// Seeds back-off jitter.
@@ -102,8 +108,10 @@ pub struct Control<P> {
     /// Joiners that asked for everything and have not been given it: a joiner that is lost and returns does not ask again.
     asked: BTreeMap<MemberId, u64>,
     lanes: BTreeMap<(MemberId, usize), LaneControl>,
-    /// Members that went down and have not come back, and since when: the view is not whole.
-    lost: BTreeMap<MemberId, Time>,
+    /// Members that callers wait for: since when, and what they had taken in by then.
+    pressing: BTreeMap<MemberId, (Time, u64)>,
+    /// Members that went down: while they are away the view is not whole.
+    absences: Absences,
     /// Since when every known member is in view and repaired.
     whole_since: Option<Time>,
     /// Members that this node verifies for others: by its own token who asked, about whom, and the token to answer with.
@@ -116,7 +124,7 @@ pub struct Control<P> {
     next_sweep: Time,
     next_pull: Time,
     next_donation: Option<Time>,
-    next_compare: Time,
+    comparing: Comparing,
     /// When the join rule has something new to say, were nothing to arrive.
     join_due: Option<Time>,
     roster_dirty: bool,
@@ -139,6 +147,7 @@ impl<P> Control<P> {
                 name: me.name,
                 route: String::new(),
                 addr: me.addr,
+                versions: me.versions,
                 frequency: settings.frequency,
                 drop_time: settings.drop_time,
                 verify_timeout: settings.verify_timeout,
@@ -157,7 +166,8 @@ impl<P> Control<P> {
             donations: Vec::new(),
             asked: BTreeMap::new(),
             lanes: BTreeMap::new(),
-            lost: BTreeMap::new(),
+            pressing: BTreeMap::new(),
+            absences: Absences::default(),
             whole_since: Some(now),
             favours: BTreeMap::new(),
             actions: VecDeque::new(),
@@ -166,7 +176,7 @@ impl<P> Control<P> {
             next_sweep: now,
             next_pull: now,
             next_donation: None,
-            next_compare: now + COMPARE_INTERVAL,
+            comparing: Comparing::new(now),
             join_due: None,
             roster_dirty: true,
         }
@@ -209,6 +219,7 @@ impl<P> Control<P> {
         self.membership.handle_timeout(now);
         self.settle(now, fx);
         self.redial(now);
+        self.ease(now, fx);
         self.donate(now, fx);
         self.pull(now, fx);
         self.sweep(now, fx);
@@ -229,7 +240,7 @@ impl<P> Control<P> {
             earlier(t);
         }
         if self.join.is_none() {
-            earlier(self.next_compare);
+            earlier(self.comparing.due());
         }
         if !self.core.pulls.lock().is_empty() {
             earlier(self.next_pull);
@@ -299,12 +310,13 @@ impl<P> Control<P> {
                 self.roster_dirty = true;
                 if state == NodeState::Ready {
                     // It may have opened without having asked this node.
-                    self.compare_soon(now);
+                    self.comparing.soon(now);
                 }
             }
-            Input::Digest { member, context, answer, digest } => {
-                self.handle_digest(member, &context, answer, &digest, now, fx);
+            Input::Digest { member, context, round, digest } => {
+                self.handle_digest(member, &context, round, &digest, now)
             }
+            Input::Listing(member, listing) => self.handle_listing(member, *listing, now, fx),
             Input::Overflow(member) => {
                 if let Some(peer) = self.core.peer(member) {
                     self.repair(&peer, now);
@@ -349,6 +361,12 @@ impl<P> Control<P> {
         if gap > self.settings.drop_time {
             // The others may have removed it. What is in use there comes with their repair; until then nothing is idle.
             self.next_sweep = now + self.core.settings().sessions.idle_grace;
+            self.stand_up(now.saturating_sub(gap), now);
+        }
+        self.sample_clocks(now);
+        if late {
+            // What was not sent meanwhile is no fault of theirs.
+            self.pressing.clear();
         }
         for peer in self.core.peers() {
             if let Some(heard) = peer.take_heard() {
@@ -441,7 +459,8 @@ impl<P> Control<P> {
                 }
             }
             MembershipAction::Down { member } => {
-                self.lost.insert(member, now);
+                let addr = self.core.peer(member).map(|p| p.addr());
+                self.absences.lose(member, addr, self.membership.view().members.len() + 1, now);
                 self.removed(member, now, fx, Event::MemberDown);
             }
             MembershipAction::Left { member } => self.removed(member, now, fx, Event::MemberLeft),
@@ -491,7 +510,6 @@ impl<P> Control<P> {
     }
 
     fn up(&mut self, member: MemberId, now: Time) {
-        let was_lost = self.lost.remove(&member).is_some();
         self.publish();
         self.roster_dirty = false;
         let Some(peer) = self.core.peer(member) else { return };
@@ -504,8 +522,9 @@ impl<P> Control<P> {
         self.core.tell(Event::MemberUp(member, peer.name().to_owned(), self.membership.view().id));
         self.answer_joiner(member, now);
         // A member that is ready before this node knew it did not get its state through a join that this node saw:
-        // it may lack what is here, and both sides send everything. So it is after a partition, also for one that still
+        // it may lack what is here, and both sides look for what differs. So it is after a partition, also for one that still
         // joins: what this node answered it before was of before.
+        let was_lost = self.absences.find(member, peer.addr());
         let missed = was_lost || peer.state() == NodeState::Ready && self.join.is_none();
         if missed && !planted!(ReturnWithoutRepair) {
             self.repair(&peer, now);
@@ -522,7 +541,7 @@ impl<P> Control<P> {
         let Some(peer) = (if planted!(DonationBeforeAdmission) { self.core.peer(member) } else { live }) else {
             return;
         };
-        self.donations.push(Donation::new(peer, Purpose::Join(*round)));
+        self.donations.push(Donation::of_everything(peer, Purpose::Join(*round), now));
         self.next_donation = Some(now);
     }
 
@@ -537,7 +556,7 @@ impl<P> Control<P> {
         self.publish();
         self.roster_dirty = false;
         self.drop_peer(member, fx);
-        self.compare_soon(now);
+        self.comparing.soon(now);
         self.core.tell(event(member, name, self.membership.view().id));
         self.judge_whole(now);
     }
@@ -547,6 +566,7 @@ impl<P> Control<P> {
             join.forget(member);
         }
         self.donations.retain(|d| d.peer.id() != member);
+        self.pressing.remove(&member);
         let gone: Vec<_> = self.lanes.range((member, 0)..=(member, usize::MAX)).map(|(k, _)| *k).collect();
         for key in gone {
             self.lanes.remove(&key);
@@ -594,7 +614,7 @@ impl<P> Control<P> {
                 }
                 self.join = None;
                 self.set_state(NodeState::Ready, now, fx);
-                self.compare_soon(now);
+                self.comparing.soon(now);
                 self.core.tell(Event::Ready(reason));
                 true
             }

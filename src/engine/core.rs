@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use std::task::Waker;
 
 use crossbeam::channel;
@@ -24,7 +24,7 @@ use crate::session::{
     Changes, Commit, CommitError, Context, Digest, Emission, Handle, Limits, Merged, MergedEvent, Settings, Store,
 };
 use crate::stats::{Counters, Stats, add, bump};
-use crate::wire::{self, Control as Message, FrameOut, Ping, RefusedCode, SessionView, flags};
+use crate::wire::{self, Control as Message, FrameOut, Listing, Ping, RefusedCode, SessionView, flags};
 
 /// Inputs of the control loop that may wait; above it pings are dropped (they are repeated anyway).
 const INPUTS_MAX: usize = 1 << 16;
@@ -164,11 +164,13 @@ pub enum Input {
         member: MemberId,
         /// The context.
         context: Vec<u8>,
-        /// Whether it answers one of this node.
-        answer: bool,
+        /// The number of the comparison that this begins.
+        round: u64,
         /// The sums.
         digest: Digest,
     },
+    /// What a member holds of buckets that differ.
+    Listing(MemberId, Box<Listing>),
     /// A member's queue was given up.
     Overflow(MemberId),
 }
@@ -213,6 +215,8 @@ pub struct Core<P> {
     events: (channel::Sender<Event>, channel::Receiver<Event>),
     ops: OpPool,
     space: Mutex<Vec<Waker>>,
+    /// The number of the next comparison.
+    rounds: AtomicU64,
     pub(super) pulls: Mutex<Pulls>,
 }
 
@@ -235,6 +239,7 @@ impl<P> Core<P> {
             events: channel::bounded(settings.event_queue.max(1)),
             ops: OpPool::new(OPS_KEPT),
             space: Mutex::new(Vec::new()),
+            rounds: AtomicU64::new(1),
             pulls: Mutex::new(Pulls::default()),
             settings,
         }
@@ -325,6 +330,9 @@ impl<P> Core<P> {
 
     /// The next event for the application, waited for at most so long.
     pub fn next_event(&self, timeout: Time) -> Option<Event> {
+        if timeout.is_zero() {
+            return self.events.1.try_recv().ok();
+        }
         self.events.1.recv_timeout(timeout).ok()
     }
 
@@ -346,6 +354,7 @@ impl<P> Core<P> {
         stats.tombstones = self.store.tombstones() as u64;
         stats.members = roster.peers.len() as u64 + 1;
         stats.queued_bytes = roster.peers.iter().map(|p| p.queued() as u64).sum();
+        stats.divergent = roster.peers.iter().map(|p| u64::from(p.divergence())).sum();
         stats
     }
 
@@ -355,13 +364,16 @@ impl<P> Core<P> {
     }
 
     /// Whether a caller should wait for space: a member that counts, or is about to, has more queued than high water, or its
-    /// donation has only what changed meanwhile still to bring, and would not catch up with callers that go on.
+    /// donation has only what changed meanwhile still to bring, and does not catch up with callers that go on.
     pub fn is_pressed(&self) -> bool {
-        self.roster.read().peers.iter().any(|p| {
-            let high = || p.queued() > self.settings.high_water;
-            // A link that is bad may stay so: its queue fills, and is given up, while nobody waits.
-            !p.is_unreachable() && (p.is_catching_up() || ((p.counts() || p.is_settled()) && high()))
-        })
+        self.roster.read().peers.iter().any(|p| self.presses(p))
+    }
+
+    /// Whether callers wait for this member.
+    pub(super) fn presses(&self, peer: &Peer<P>) -> bool {
+        let high = || peer.queued() > self.settings.high_water;
+        // A link that is bad may stay so: its queue fills, and is given up, while nobody waits.
+        !peer.is_unreachable() && (peer.is_catching_up() || ((peer.counts() || peer.is_settled()) && high()))
     }
 
     /// Leaves whom to wake when a queue falls below low water. Check [`Core::is_pressed`] again afterwards.
@@ -532,6 +544,38 @@ impl<P> Core<P> {
         self.push(peer, lane, smallvec![frame], Content::Control, op, fx);
     }
 
+    /// Tells a member what this node holds of a context, summed up. Returns the number of the comparison that this begins.
+    pub(super) fn tell_digest(&self, peer: &Arc<Peer<P>>, context: &Context, fx: &mut Effects<P>) -> u64 {
+        let round = self.rounds.fetch_add(1, Ordering::Relaxed);
+        let message = Message::Digest(context.name().to_vec(), round, context.digest().into_sums());
+        self.send_compared(peer, &message, fx);
+        round
+    }
+
+    /// The number of the latest comparison.
+    #[cfg(test)]
+    pub(super) fn rounds(&self) -> u64 {
+        self.rounds.load(Ordering::Relaxed) - 1
+    }
+
+    /// Queues what belongs to a comparison. Returns its bytes.
+    pub(super) fn send_compared(&self, peer: &Arc<Peer<P>>, message: &Message, fx: &mut Effects<P>) -> usize {
+        let pieces = wire::encode_control(message).split();
+        let bytes = pieces.iter().map(|piece| piece.len).sum();
+        add(&self.counters.compare_bytes, bytes as u64);
+        self.push(peer, 0, pieces, Content::Control, None, fx);
+        bytes
+    }
+
+    /// Answers a listing. Who lists and takes no answers in is repaired from the beginning.
+    pub(super) fn answer_listing(&self, peer: &Arc<Peer<P>>, answer: Listing, fx: &mut Effects<P>) {
+        if self.fits(peer, 0) {
+            self.send_compared(peer, &Message::Listing(Box::new(answer)), fx);
+        } else {
+            self.overflow(peer, fx);
+        }
+    }
+
     /// Queues the end of a donation on a lane, unless the queue was given up since `losses` were counted: then the end would
     /// speak of frames that are gone, and the op misses.
     pub(super) fn send_end(
@@ -558,7 +602,7 @@ impl<P> Core<P> {
     }
 
     /// A member's queue is over its cap: it is given up, and the member repaired from the store.
-    fn overflow(&self, peer: &Arc<Peer<P>>, fx: &mut Effects<P>) {
+    pub(super) fn overflow(&self, peer: &Arc<Peer<P>>, fx: &mut Effects<P>) {
         peer.set_repairing(!planted!(GiveUpWithoutRepair));
         // Before anything is lost, so that no end of a donation can be queued behind the gap.
         peer.note_loss();
@@ -591,6 +635,7 @@ impl<P> Core<P> {
     /// `n` gathered bytes were taken by the operating system; `full` when it takes no more now.
     pub fn wrote(&self, lane: &LaneRef<P>, gathered: &Gather, n: usize, full: bool, fx: &mut Effects<P>) -> Drain {
         add(&self.counters.bytes_sent, n as u64);
+        lane.peer.note_taken(n);
         let drain = lane.peer.with_lane(lane.lane, |out| out.wrote(gathered, n, full, &mut fx.wakes));
         self.relieve(&lane.peer, fx);
         drain

@@ -155,13 +155,15 @@ impl<P> Inlet<P> {
             }
             Message::Pull(context, uid) => core.answer(self.member, &context, uid, now, fx),
             Message::Status(state) => core.post(Input::Status(self.member, state)),
-            Message::Digest(context, answer, sums) => {
-                let digest = Digest::new(*sums);
-                core.post(Input::Digest { member: self.member, context, answer, digest });
+            Message::Digest(context, round, sums) => {
+                core.post(Input::Digest { member: self.member, context, round, digest: Digest::new(sums) });
             }
+            Message::Listing(listing) => core.post(Input::Listing(self.member, listing)),
             Message::Reach(member, token) => core.post(Input::Reach { from: self.member, member, token }),
             Message::Reached(member, token) => core.post(Input::Reached(member, token)),
             Message::Message(..) => {}
+            #[cfg(feature = "sim")]
+            Message::Later => {}
             Message::Echo(_) | Message::EchoReply(_) => return Err(LinkError::Unexpected(frame.kind)),
         }
         Ok(())

@@ -23,7 +23,7 @@ pub struct Outlet<P> {
 fn hello<P>(core: &Core<P>, expect: MemberId, lane: usize, lanes: usize, probe: bool) -> Hello {
     let me = core.identity();
     Hello {
-        versions: wire::PROTOCOL,
+        versions: me.versions,
         cluster: me.cluster,
         member: me.member,
         expect,
@@ -91,6 +91,10 @@ impl<P> Outlet<P> {
                 DialEvent::Open(welcome) => {
                     self.lane.peer.set_state(welcome.state);
                     self.generation = Some(core.lane_open(&self.lane, now, fx));
+                    #[cfg(feature = "sim")]
+                    if welcome.version > 1 || planted!(DialectNotNegotiated) && core.identity().versions.1 > 1 {
+                        core.send_message(&self.lane.peer, self.lane.lane, &Message::Later, None, fx);
+                    }
                     core.post(Input::LaneOpen {
                         member: welcome.member,
                         name: welcome.name,

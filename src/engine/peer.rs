@@ -1,6 +1,6 @@
 //! A remote member as this node sends to it: its lanes, what it can use, and what is queued to it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
@@ -51,6 +51,8 @@ pub struct Peer<P> {
     closed: AtomicBool,
     pressed: AtomicBool,
     queued: AtomicUsize,
+    /// Bytes that the operating system has taken for it.
+    taken: AtomicU64,
     /// Times that its queue was given up.
     losses: AtomicU64,
     heard: AtomicU64,
@@ -58,6 +60,8 @@ pub struct Peer<P> {
     owed: Mutex<Option<Owed>>,
     /// How far the last donation is.
     donation: AtomicU8,
+    /// Buckets of each context in which it showed something else when that was looked at last.
+    divergence: Mutex<BTreeMap<Vec<u8>, u32>>,
 }
 
 /// Whether a member in view can be reached.
@@ -81,12 +85,14 @@ struct Owed {
     len: usize,
 }
 
-/// A donation goes through everything, or none was made.
+/// A donation goes through everything and brings what changed, or none was made.
 const WALKING: u8 = 0;
-/// It brings what changed meanwhile.
+/// It brings what changed meanwhile, and callers wait for that.
 const CATCHING_UP: u8 = 1;
 /// It has brought everything.
 const SETTLED: u8 = 2;
+/// It brings what changed as the member takes it, and nobody waits.
+const PATIENT: u8 = 3;
 
 /// Sessions owed to one member, at most; above it everything is.
 const OWED_MAX: usize = 1 << 20;
@@ -154,11 +160,28 @@ impl<P> Peer<P> {
             closed: AtomicBool::new(false),
             pressed: AtomicBool::new(false),
             queued: AtomicUsize::new(0),
+            taken: AtomicU64::new(0),
             losses: AtomicU64::new(0),
             heard: AtomicU64::new(0),
             owed: Mutex::new(None),
             donation: AtomicU8::new(WALKING),
+            divergence: Mutex::default(),
         }
+    }
+
+    /// Notes in how many buckets of a context it shows something else.
+    pub(crate) fn note_divergence(&self, context: &[u8], buckets: u32) {
+        let mut divergence = self.divergence.lock();
+        if buckets == 0 {
+            divergence.remove(context);
+        } else {
+            divergence.insert(context.to_vec(), buckets);
+        }
+    }
+
+    /// In how many buckets of all contexts it showed something else when that was looked at last.
+    pub fn divergence(&self) -> u32 {
+        self.divergence.lock().values().sum()
     }
 
     /// A donation begins: from now on it brings what [`owe`](Self::owe) notes.
@@ -204,9 +227,23 @@ impl<P> Peer<P> {
         Debt::Settled
     }
 
-    /// The walk is over: what changed meanwhile is left.
-    pub(crate) fn catch_up(&self) {
-        self.donation.store(CATCHING_UP, Ordering::Release);
+    /// Sessions that are owed now.
+    pub(crate) fn owed(&self) -> usize {
+        self.owed.lock().as_ref().map_or(0, |owed| owed.len)
+    }
+
+    /// What changes is more than the donation brings: callers wait until it has brought everything. Where they waited in vain
+    /// before, only if it has become `quick`.
+    pub(crate) fn catch_up(&self, quick: bool) {
+        let (set, get) = (Ordering::AcqRel, Ordering::Acquire);
+        if self.donation.compare_exchange(WALKING, CATCHING_UP, set, get) == Err(PATIENT) && quick {
+            let _ = self.donation.compare_exchange(PATIENT, CATCHING_UP, set, get);
+        }
+    }
+
+    /// Nobody waits for this donation any more.
+    pub(crate) fn go_on(&self) {
+        let _ = self.donation.compare_exchange(CATCHING_UP, PATIENT, Ordering::AcqRel, Ordering::Acquire);
     }
 
     pub(crate) fn is_catching_up(&self) -> bool {
@@ -317,6 +354,15 @@ impl<P> Peer<P> {
     /// Bytes queued to it and not yet handed to the operating system.
     pub fn queued(&self) -> usize {
         self.queued.load(Ordering::Relaxed)
+    }
+
+    /// Bytes that the operating system has taken for it so far.
+    pub(crate) fn taken(&self) -> u64 {
+        self.taken.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn note_taken(&self, bytes: usize) {
+        self.taken.fetch_add(bytes as u64, Ordering::Relaxed);
     }
 
     /// Times that its queue was given up: who counts before sending, and finds the same number under a lane's lock

@@ -8,8 +8,8 @@ use crate::id::{AckLevel, MemberId, NodeState, Time, Uid, Version};
 use crate::proto::link::Identity;
 use crate::proto::op::MissingReason;
 use crate::proto::outbound::Gather;
-use crate::session::{Changes, Digest, Limits, Settings};
-use crate::wire::{self, Decoder, Kind};
+use crate::session::{BUCKETS, Changes, Digest, Limits, Settings};
+use crate::wire::{self, Decoder, Kind, Listing};
 
 const MS: Time = Time::from_millis(1);
 const OTHER: MemberId = MemberId(2);
@@ -21,6 +21,8 @@ struct Node {
     now: Time,
     /// Frames on the lane that the other member has answered for.
     acked: u64,
+    /// How long others remember their dead.
+    remembers_ms: u64,
 }
 
 fn addr(n: u8) -> std::net::SocketAddr {
@@ -34,8 +36,13 @@ impl Node {
 
     /// A node with this drop time.
     fn patient(lanes: usize, drop_time: Time) -> Self {
-        let identity =
-            Identity { member: MemberId(1), cluster: wire::cluster_tag("t"), name: String::from("one"), addr: addr(1) };
+        let identity = Identity {
+            member: MemberId(1),
+            cluster: wire::cluster_tag("t"),
+            name: String::from("one"),
+            addr: addr(1),
+            versions: wire::PROTOCOL,
+        };
         let core = Arc::new(Core::new(CoreSettings {
             identity,
             lanes,
@@ -65,11 +72,12 @@ impl Node {
             verify_timeout: 100 * MS,
             state_transfer_timeout: Time::from_secs(60),
             partition_max: Time::from_secs(1800),
+            queue_wait: 1000 * MS,
             members_max: 8,
             seed: 1,
         };
         let control = Control::new(Arc::clone(&core), settings, Box::new(|_, _| ()), Time::ZERO);
-        Self { core, control, fx: Effects::default(), now: Time::ZERO, acked: 0 }
+        Self { core, control, fx: Effects::default(), now: Time::ZERO, acked: 0, remembers_ms: 10_000 }
     }
 
     fn post(&mut self, input: Input) -> &mut Self {
@@ -93,6 +101,26 @@ impl Node {
             peer.set_state(state);
         }
         self.post(Input::LaneOpen { member: OTHER, name: String::from("two"), state, lane })
+    }
+
+    /// A list of nothing in all buckets.
+    fn listing(&self) -> Listing {
+        Listing {
+            context: b"app".to_vec(),
+            round: self.core.rounds(),
+            answer: false,
+            last: true,
+            differ: 1,
+            remembers_ms: self.remembers_ms,
+            buckets: [u64::MAX; BUCKETS / 64],
+            entries: Vec::new(),
+        }
+    }
+
+    /// The other member lists that it holds nothing.
+    fn lists_nothing(&mut self) -> &mut Self {
+        let listing = self.listing();
+        self.post(Input::Listing(OTHER, Box::new(listing)))
     }
 
     /// Lanes that the shell is told to dial.
@@ -200,9 +228,11 @@ fn members_that_show_different_things_send_each_other_what_differs() {
     assert_eq!(node.control.state(), NodeState::Ready);
     node.commit(b"s");
     node.hello(NodeState::Ready).open(0, NodeState::Ready).wait(1);
+    assert_eq!(node.queued(0), [Kind::Status, Kind::Digest], "who was ready before is asked what it holds");
+    node.lists_nothing().wait(1);
     // All of the first repair is settled.
     let mut ack = wire::Ack::default();
-    node.queued(0);
+    assert_eq!(node.queued(0), [Kind::Listing, Kind::Session, Kind::StateDone]);
     let peer = node.core.peer(OTHER).unwrap();
     peer.with_lane(0, |out| {
         (ack.received, ack.applied) = (out.in_flight() as u64, out.in_flight() as u64);
@@ -212,14 +242,22 @@ fn members_that_show_different_things_send_each_other_what_differs() {
     assert!(peer.counts());
 
     let context = node.core.store().context(b"app").unwrap();
-    let same = Input::Digest { member: OTHER, context: b"app".to_vec(), answer: false, digest: context.digest() };
+    let same = Input::Digest { member: OTHER, context: b"app".to_vec(), round: 1, digest: context.digest() };
     node.post(same).wait(1);
-    assert_eq!(node.queued(0), []);
+    assert_eq!(node.queued(0), [Kind::Listing], "that there is no difference");
+    assert_eq!(node.core.stats().divergent, 0);
 
-    let empty = Digest::new([0; wire::DIGEST_SUMS]);
-    let other = Input::Digest { member: OTHER, context: b"app".to_vec(), answer: false, digest: empty };
+    let other = Input::Digest {
+        member: OTHER,
+        context: b"app".to_vec(),
+        round: 1,
+        digest: Digest::new(Box::new([0; BUCKETS])),
+    };
     node.post(other).wait(1);
-    assert_eq!(node.queued(0), [Kind::Digest, Kind::Session]);
+    assert_eq!(node.queued(0), [Kind::Listing]);
+    assert_eq!(node.core.stats().divergent, 1);
+    node.lists_nothing().wait(1);
+    assert_eq!(node.queued(0), [Kind::Listing, Kind::Session], "it holds nothing, and is brought what is here");
 }
 
 #[test]
@@ -243,13 +281,11 @@ fn what_changes_beside_a_donation_waits_for_room_and_is_sent_once() {
     assert!(!node.core.is_pressed(), "callers go on beside the walk");
 
     let mut sent = Vec::new();
-    let mut pressed = 0;
     while sent.last() != Some(&Kind::StateDone) {
         sent.extend(node.queued(0));
         node.wait(1);
-        pressed += u32::from(node.core.is_pressed());
+        assert!(!node.core.is_pressed(), "nor beside what is left, which gets less");
     }
-    assert!(pressed > 0 && !node.core.is_pressed(), "they wait for what is left, and no longer");
     // The ready state; the walk; what changed since the request, each once; the end.
     assert_eq!(sent.len(), 1 + usize::from(sessions) + (usize::from(sessions) + 1) + 1);
     node.write(&[0], b"");
@@ -273,6 +309,79 @@ fn callers_wait_no_longer_than_the_donations_of_a_member_catch_up() {
 }
 
 #[test]
+fn callers_wait_where_they_change_as_much_as_a_donation_brings() {
+    let mut node = Node::new(1);
+    node.wait(300).hello(NodeState::Joining).open(0, NodeState::Joining).post(Input::StateRequest(OTHER, 1));
+    let (mut turns, mut pressed) = (0, 0);
+    while !node.queued(0).contains(&Kind::StateDone) {
+        if node.core.is_pressed() {
+            pressed += 1;
+        } else {
+            (0..30).for_each(|id| node.write(&[id], &[0; 60_000]));
+        }
+        node.wait(1);
+        turns += 1;
+        assert!(turns < 100, "it never ends");
+    }
+    assert!(pressed > 0 && !node.core.is_pressed(), "they wait, and no longer than that");
+}
+
+#[test]
+fn a_member_that_takes_in_nothing_is_given_up_when_callers_have_waited_for_it() {
+    let mut node = Node::new(1);
+    node.wait(300).hello(NodeState::Ready).open(0, NodeState::Ready).wait(1);
+    for _ in 0..5 {
+        node.queued(0);
+        node.wait(1);
+    }
+    let peer = node.core.peer(OTHER).unwrap();
+    peer.set_repairing(false);
+    for id in 0..30 {
+        node.write(&[id], &[0; 60_000]);
+    }
+    assert!(node.core.is_pressed());
+    (0..9).for_each(|_| _ = node.wait(100));
+    assert!(node.core.is_pressed(), "not before");
+    (0..4).for_each(|_| _ = node.wait(100));
+    node.post(Input::Status(OTHER, NodeState::Ready));
+    assert!(!node.core.is_pressed() && peer.is_repairing());
+    for id in 0..30 {
+        node.write(&[id], &[1; 60_000]);
+        node.wait(100);
+        assert!(!node.core.is_pressed(), "nobody waits for its repair");
+    }
+    assert!(peer.queued() < node.core.settings().high_water);
+}
+
+#[test]
+fn callers_wait_once_for_a_donation_that_its_member_does_not_take_in() {
+    let mut node = Node::new(1);
+    node.wait(300).hello(NodeState::Joining).open(0, NodeState::Joining).post(Input::StateRequest(OTHER, 1));
+    let change = |node: &mut Node| (0..30).for_each(|id| node.write(&[id], &[0; 60_000]));
+    while !node.core.is_pressed() {
+        change(&mut node);
+        node.queued(0);
+        node.wait(1);
+    }
+    for round in 0..50 {
+        change(&mut node);
+        node.wait(100);
+        assert!(round < 11 || !node.core.is_pressed(), "they go on after a second");
+    }
+    // It takes in more again: callers who change more than it does wait for it again, and so it ends.
+    for turn in 0.. {
+        assert!(turn < 200, "it never ends");
+        if !node.core.is_pressed() {
+            change(&mut node);
+        }
+        if node.queued(0).contains(&Kind::StateDone) {
+            return;
+        }
+        node.wait(1);
+    }
+}
+
+#[test]
 fn callers_that_wait_for_a_donation_go_on_when_it_begins_again() {
     let mut node = Node::new(1);
     node.wait(300).hello(NodeState::Joining).open(0, NodeState::Joining).post(Input::StateRequest(OTHER, 1)).wait(1);
@@ -287,6 +396,7 @@ fn callers_that_wait_for_a_donation_go_on_when_it_begins_again() {
     while !node.core.is_pressed() {
         node.queued(0);
         node.wait(1);
+        (0..30).for_each(|id| node.write(&[id], &[2; 60_000]));
     }
     node.core.wake_on_space(std::task::Waker::noop().clone());
     node.fx.wakes.clear();
@@ -541,4 +651,117 @@ fn an_incomplete_answer_that_comes_late_leaves_nothing_behind() {
     }
     assert!(!context.is_partial(uid), "it would wait for ever for what nobody is asked for");
     assert!(!node.queued(0).contains(&Kind::Pull), "who has answered is not asked again");
+}
+
+/// A node whose two others were lost for `away`, and one of them back and repaired but for what is compared. Before they
+/// went the node held `before`; since then it made `since` and wrote to `used`.
+fn parted(others: u64, away: Time) -> Node {
+    let mut node = Node::patient(1, 500 * MS);
+    node.wait(300);
+    node.commit(b"before");
+    node.commit(b"used");
+    for n in 2..2 + others {
+        let (member, name, at) = (MemberId(n), n.to_string(), addr(u8::try_from(n).unwrap()));
+        node.post(Input::Hello { member, name: name.clone(), addr: at, state: NodeState::Ready });
+        node.core.peer(member).unwrap().set_state(NodeState::Ready);
+        node.post(Input::LaneOpen { member, name, state: NodeState::Ready, lane: 0 });
+    }
+    for _ in 0..20 {
+        for n in 2..2 + others {
+            node.post(Input::Status(MemberId(n), NodeState::Ready));
+        }
+        node.wait(300);
+    }
+    assert_eq!(node.core.roster().peers.len() as u64, others);
+    let gone = |node: &Node| node.core.roster().peers.is_empty();
+    while !gone(&node) {
+        node.wait(100);
+        while let Some(action) = node.control.poll_action() {
+            if let Action::Probe { member, token, .. } = action {
+                node.post(Input::Verified { member, token, ok: false });
+            }
+        }
+    }
+    node.commit(b"since");
+    node.write(b"used", b"2");
+    let until = node.now + away;
+    while node.now < until {
+        node.wait(200);
+    }
+    node.hello(NodeState::Ready).open(0, NodeState::Ready).wait(1);
+    node
+}
+
+/// Ids that the node holds.
+fn held(node: &Node) -> Vec<&'static str> {
+    let context = node.core.store().context(b"app").unwrap();
+    let there = |id: &&str| context.begin(id.as_bytes(), node.now).exists();
+    ["before", "used", "since"].into_iter().filter(there).collect()
+}
+
+#[test]
+fn who_was_cut_off_for_longer_than_the_dead_are_remembered_drops_what_it_did_not_use() {
+    let mut node = parted(2, Time::from_secs(20));
+    node.lists_nothing().wait(1);
+    assert_eq!(held(&node), ["used", "since"]);
+    assert_eq!(node.core.stats().forgotten, 1);
+}
+
+#[test]
+fn who_was_cut_off_for_less_keeps_and_brings_everything() {
+    let mut node = parted(2, Time::from_secs(20));
+    node.remembers_ms = 60_000;
+    node.lists_nothing().wait(1);
+    assert_eq!(held(&node), ["before", "used", "since"]);
+    assert_eq!(node.queued(0).iter().filter(|kind| **kind == Kind::Session).count(), 3);
+}
+
+#[test]
+fn of_two_that_were_both_alone_neither_drops_anything() {
+    let mut node = parted(1, Time::from_secs(20));
+    node.lists_nothing().wait(1);
+    assert_eq!(held(&node), ["before", "used", "since"]);
+}
+
+#[test]
+fn a_member_that_was_never_there_before_is_no_witness_of_what_ended() {
+    let mut node = parted(2, Time::from_secs(20));
+    let (member, name) = (MemberId(7), String::from("seven"));
+    node.post(Input::Hello { member, name: name.clone(), addr: addr(7), state: NodeState::Ready });
+    node.core.peer(member).unwrap().set_state(NodeState::Ready);
+    node.post(Input::LaneOpen { member, name, state: NodeState::Ready, lane: 0 });
+    let mut listing = node.listing();
+    listing.entries = Vec::new();
+    node.post(Input::Listing(member, Box::new(listing))).wait(1);
+    assert_eq!(held(&node), ["before", "used", "since"], "it may lack them");
+}
+
+#[test]
+fn what_others_hold_is_never_dropped() {
+    let mut node = parted(2, Time::from_secs(20));
+    let context = node.core.store().context(b"app").unwrap();
+    let mut listing = node.listing();
+    listing.entries = context
+        .dump()
+        .into_iter()
+        .map(|(uid, dump)| wire::Entry { uid, top: dump.top.counter, fingerprint: 1 })
+        .collect();
+    node.post(Input::Listing(OTHER, Box::new(listing))).wait(1);
+    assert_eq!(held(&node), ["before", "used", "since"], "partial there, and asked for");
+}
+
+#[test]
+fn a_node_that_stood_still_asks_everybody_what_it_missed() {
+    let mut node = Node::patient(1, 500 * MS);
+    node.wait(300).hello(NodeState::Ready).open(0, NodeState::Ready).wait(1);
+    node.commit(b"s");
+    node.lists_nothing().wait(1);
+    let peer = node.core.peer(OTHER).unwrap();
+    peer.with_lane(0, |out| out.open(Vec::new()));
+    while !peer.counts() {
+        node.settle().wait(1);
+    }
+    node.wait(10_000);
+    assert!(peer.is_repairing());
+    assert_eq!(node.queued(0), [Kind::Digest]);
 }

@@ -9,6 +9,7 @@ use std::fmt;
 use smallvec::SmallVec;
 
 use crate::id::{MemberId, NodeState};
+use crate::mark::hit;
 use crate::mutant::planted;
 use crate::wire::{self, Ack, Control, Decoder, Frame, FrameError, Hello, Kind, RefuseReason, RefusedCode, Welcome};
 
@@ -98,18 +99,22 @@ impl DialLink {
                 let welcome = frame.welcome()?;
                 let any = planted!(EchoOfAnother) || planted!(AcksOfAnother);
                 if self.expect != MemberId::NONE && welcome.member != self.expect && !any {
-                    return Err(LinkError::Member(welcome.member));
+                    return Err(hit!(WelcomeOfAnother => LinkError::Member(welcome.member)));
                 }
                 self.open = true;
                 Ok(Some(DialEvent::Open(welcome)))
             }
-            (false, Kind::Refuse) => Err(LinkError::Refused(frame.refuse()?)),
+            (false, Kind::Refuse) => {
+                let reason = frame.refuse()?;
+                Err(hit!(HandshakeRefused => LinkError::Refused(reason)))
+            }
             (true, Kind::Ack) => Ok(Some(DialEvent::Ack(frame.ack()?))),
             (true, Kind::EchoReply) => match frame.control()? {
                 Control::EchoReply(token) => Ok(Some(DialEvent::EchoReply(token))),
-                _ => Err(LinkError::Unexpected(frame.kind)),
+                // A frame of this kind says nothing else.
+                _ => Ok(None),
             },
-            (_, kind) => Err(LinkError::Unexpected(kind)),
+            (_, kind) => Err(hit!(DiallerGetsOther => LinkError::Unexpected(kind))),
         }
     }
 }
@@ -125,6 +130,8 @@ pub struct Identity {
     pub name: String,
     /// Address that others dial.
     pub addr: std::net::SocketAddr,
+    /// Protocol versions that it speaks: lowest, highest.
+    pub versions: (u8, u8),
 }
 
 /// What the acceptor's end learns.
@@ -141,6 +148,8 @@ pub enum AcceptEvent {
 pub struct AcceptLink {
     decoder: Decoder,
     hello: Option<Hello>,
+    /// What both ends speak, once the handshake is complete.
+    version: u8,
     received: u64,
     applied: u64,
     acked: u64,
@@ -153,6 +162,7 @@ impl AcceptLink {
         Self {
             decoder: Decoder::new(whole_max),
             hello: None,
+            version: 0,
             received: 0,
             applied: 0,
             acked: 0,
@@ -196,15 +206,16 @@ impl AcceptLink {
             let units = self.decoder.take_units();
             let Some(hello) = &self.hello else {
                 if frame.kind != Kind::Hello {
-                    return Err(LinkError::Unexpected(frame.kind));
+                    return Err(hit!(NoHelloFirst => LinkError::Unexpected(frame.kind)));
                 }
                 let hello = frame.hello()?;
                 if let Some(reason) = refusal(&hello, me, state) {
                     append(out, &wire::encode_refuse(reason));
-                    return Err(LinkError::Refuse(reason));
+                    return Err(hit!(HelloRefused => LinkError::Refuse(reason)));
                 }
                 self.decoder.authenticated();
-                let version = hello.versions.1.min(wire::PROTOCOL.1);
+                let version = hello.versions.1.min(me.versions.1);
+                self.version = version;
                 let welcome = Welcome { version, member: me.member, state, name: me.name.clone() };
                 append(out, &wire::encode_welcome(&welcome));
                 self.hello = Some(hello.clone());
@@ -225,15 +236,26 @@ impl AcceptLink {
                     | Kind::Status
                     | Kind::Message
                     | Kind::Digest
+                    | Kind::Listing
                     | Kind::Reach
                     | Kind::Reached,
                 ) => {
                     self.received += units;
                     return Ok(Some(AcceptEvent::Frame(frame, self.received)));
                 }
-                (_, kind) => return Err(LinkError::Unexpected(kind)),
+                #[cfg(feature = "sim")]
+                (false, Kind::Later) if self.version > 1 => {
+                    self.received += units;
+                    return Ok(Some(AcceptEvent::Frame(frame, self.received)));
+                }
+                (_, kind) => return Err(hit!(AcceptorGetsOther => LinkError::Unexpected(kind))),
             }
         }
+    }
+
+    /// What both ends speak; 0 before the handshake is complete.
+    pub fn version(&self) -> u8 {
+        self.version
     }
 
     /// The frame at `position` was not taken in as a copy.
@@ -259,13 +281,13 @@ fn refusal(hello: &Hello, me: &Identity, state: NodeState) -> Option<RefuseReaso
     let (low, high) = hello.versions;
     let any = hello.probe && planted!(EchoOfAnother) || !hello.probe && planted!(AcksOfAnother);
     if hello.cluster != me.cluster {
-        Some(RefuseReason::Cluster)
-    } else if low > wire::PROTOCOL.1 || high < wire::PROTOCOL.0 {
-        Some(RefuseReason::Version)
+        Some(hit!(HelloCluster => RefuseReason::Cluster))
+    } else if low > me.versions.1 || high < me.versions.0 {
+        Some(hit!(HelloNoVersion => RefuseReason::Version))
     } else if hello.expect != MemberId::NONE && hello.expect != me.member && !any || hello.member == me.member {
-        Some(RefuseReason::NotMe)
+        Some(hit!(HelloNotMe => RefuseReason::NotMe))
     } else if state == NodeState::Leaving {
-        Some(RefuseReason::Leaving)
+        Some(hit!(HelloToLeaver => RefuseReason::Leaving))
     } else {
         None
     }
@@ -279,49 +301,4 @@ pub fn append(out: &mut Vec<u8>, frame: &wire::FrameOut) {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_frame_whose_content_was_refused_by_the_reader_is_received_and_not_applied() {
-        let me = |member| Identity {
-            member: MemberId(member),
-            cluster: 7,
-            name: String::from("n"),
-            addr: std::net::SocketAddr::from(([127, 0, 0, 1], 4700)),
-        };
-        let hello = Hello {
-            versions: wire::PROTOCOL,
-            cluster: 7,
-            member: MemberId(1),
-            expect: MemberId(2),
-            lane: 0,
-            lanes: 1,
-            state: NodeState::Ready,
-            probe: false,
-            addr: me(1).addr,
-            name: String::from("one"),
-        };
-        let mut bytes = Vec::new();
-        append(&mut bytes, &wire::encode_hello(&hello));
-        for _ in 0..2 {
-            append(&mut bytes, &wire::encode_control(&Control::Status(NodeState::Ready)));
-        }
-        let mut link = AcceptLink::new(1 << 20);
-        link.space()[..bytes.len()].copy_from_slice(&bytes);
-        link.filled(bytes.len());
-        let mut out = Vec::new();
-        for _ in 0..3 {
-            assert!(link.poll_event(&me(2), NodeState::Ready, &mut out).unwrap().is_some());
-        }
-        // The reader gives up on the second frame: it asks for no more, and the connection closes after the ack.
-        out.clear();
-        link.poll_ack(&mut out);
-        let mut decoder = Decoder::new(1 << 20);
-        decoder.authenticated();
-        decoder.space()[..out.len()].copy_from_slice(&out);
-        decoder.filled(out.len());
-        let ack = decoder.next().unwrap().unwrap().ack().unwrap();
-        assert_eq!((ack.received, ack.applied), (2, 1));
-    }
-}
+mod tests;

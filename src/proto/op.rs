@@ -13,6 +13,7 @@ use parking_lot::Mutex;
 use smallvec::SmallVec;
 
 use crate::id::{AckLevel, MemberId};
+use crate::mark::hit;
 use crate::mutant::planted;
 
 /// Why a member in view has no copy of a change.
@@ -155,7 +156,7 @@ impl Op {
             match missing {
                 Some(reason) => outcome.missing.push((*member, *reason)),
                 None if state.waiting.contains(member) => {
-                    outcome.missing.push((*member, MissingReason::Timeout));
+                    outcome.missing.push((*member, hit!(MissedInTime => MissingReason::Timeout)));
                 }
                 None => outcome.copies += 1,
             }
@@ -244,7 +245,8 @@ mod tests {
         op.seal();
         op.confirm(A);
         assert!(!op.is_done());
-        assert_eq!(op.outcome().missing.as_slice(), &[(A, MissingReason::Timeout)]);
+        let outcome = crate::mark::covers!(MissedInTime, op.outcome());
+        assert_eq!(outcome.missing.as_slice(), &[(A, MissingReason::Timeout)]);
     }
 
     #[test]

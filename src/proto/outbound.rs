@@ -15,6 +15,7 @@ use smallvec::SmallVec;
 
 use crate::buffer::Slice;
 use crate::id::{AckLevel, MemberId};
+use crate::mark::hit;
 use crate::mutant::planted;
 use crate::proto::op::{MissingReason, Op};
 use crate::wire::{Ack, FrameOut, RefusedCode};
@@ -344,7 +345,7 @@ impl<T: Clone + PartialEq> Outbound<T> {
         let written = self.acked + self.sent as u64;
         let gathered = written + (self.gathered.saturating_sub(self.sent)) as u64;
         if ack.applied > ack.received || ack.received > gathered || ack.applied < self.acked {
-            return Err(BadAck);
+            return Err(hit!(AckOfUnwritten => BadAck));
         }
         if ack.received > written || self.early.is_some() {
             // The peer was faster than the thread that wrote: acks are cumulative, the later one says it all.
@@ -362,19 +363,20 @@ impl<T: Clone + PartialEq> Outbound<T> {
                 .filter(|i| *i < self.sent)
                 .and_then(|i| self.entries.get_mut(i))
             else {
-                return Err(BadAck);
+                return Err(hit!(RefusalOfUnwritten => BadAck));
             };
             refusals.push((entry.content.clone(), *code));
             for op in std::mem::take(&mut entry.ops) {
                 let reason = match code {
-                    RefusedCode::Partial => MissingReason::Partial,
-                    _ => MissingReason::Refused,
+                    RefusedCode::Partial => hit!(MissedAsPartial => MissingReason::Partial),
+                    _ => hit!(MissedAsRefused => MissingReason::Refused),
                 };
                 wakes.extend(op.miss(self.member, reason));
             }
         }
         for _ in self.acked..ack.applied {
-            let Some(entry) = self.entries.pop_front() else { return Err(BadAck) };
+            // No more than were written, which are `sent`.
+            let Some(entry) = self.entries.pop_front() else { break };
             self.sent -= 1;
             self.gathered = self.gathered.saturating_sub(1);
             for op in &entry.ops {

@@ -137,8 +137,13 @@ impl Shell {
         let listener = socket::listen(&config)?;
         let addr = listener.local_addr().map_err(|e| ShellError::Bind(SocketAddr::new(config.bind, config.port), e))?;
         let multicast = socket::join(&config)?;
-        let identity =
-            Identity { member, cluster: wire::cluster_tag(&config.cluster), name: config.name.clone(), addr };
+        let identity = Identity {
+            member,
+            cluster: wire::cluster_tag(&config.cluster),
+            name: config.name.clone(),
+            addr,
+            versions: wire::PROTOCOL,
+        };
         let core = Arc::new(Core::new(core_settings(&config, identity, seed)));
         let worker_count = config.workers.max(1);
         let make_port =
@@ -398,6 +403,7 @@ fn control_settings(config: &Config, seed: u64) -> ControlSettings {
         verify_timeout: config.verify_timeout,
         state_transfer_timeout: config.state_transfer_timeout,
         partition_max: config.partition_max,
+        queue_wait: config.queue_wait,
         members_max: MEMBERS_MAX,
         seed,
     }

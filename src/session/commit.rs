@@ -18,6 +18,7 @@ use super::time::{Millis, millis};
 use super::{Handle, NAME_BYTES_MAX, key};
 use crate::buffer::Slice;
 use crate::id::{Time, Uid, Version};
+use crate::mark::hit;
 use crate::mutant::planted;
 use crate::wire::AttrOut;
 
@@ -147,7 +148,7 @@ impl Context {
         let held = if planted!(FullComparedWithHeld) { self.begin_again(handle, now) } else { None };
         let plan = Plan::new(held.as_ref().unwrap_or(handle), changes, self.limits.value_bytes_max)?;
         if !handle.exists() {
-            return Ok(if plan.ops.is_empty() { UNCHANGED } else { ENDED });
+            return Ok(if plan.ops.is_empty() { UNCHANGED } else { hit!(WriteToNothing => ENDED) });
         }
         if handle.is_new()
             && let Some(commit) = self.commit_new(handle, changes.new_id.as_ref(), &plan, now, emit)?
@@ -178,7 +179,7 @@ impl Context {
         match (killed, handle.is_new() || !handle.exists()) {
             (true, _) => Commit { status: CommitStatus::Changed, version: Version::ZERO },
             (false, true) => UNCHANGED,
-            (false, false) => ENDED,
+            (false, false) => hit!(KillOfTheDead => ENDED),
         }
     }
 
@@ -191,6 +192,7 @@ impl Context {
         now: Millis,
         emit: &mut dyn FnMut(Emission<'_>),
     ) -> Result<Option<Commit>, CommitError> {
+        // What is new has one.
         let [uid] = *handle.uids() else { return Ok(Some(ENDED)) };
         let id = new_id.map_or_else(|| handle.id(), Slice::as_bytes);
         check_id(id)?;
@@ -203,7 +205,7 @@ impl Context {
         }
         let rises = planted!(KilledCreateRises);
         if !rises && (shard.graves.get(uid).is_some() || !self.names.is_pending(handle.id(), uid)) {
-            return Ok(Some(ENDED));
+            return Ok(Some(hit!(KilledBeforeCommit => ENDED)));
         }
 
         let version = self.next_version();
@@ -218,11 +220,12 @@ impl Context {
         record.unite_over(expired.iter().copied().chain(self.names.dead(id)));
         (record.access, record.here, record.announced) = (now, now, now);
         if record.payload() > self.limits.session_bytes_max {
-            return Err(CommitError::SessionTooLarge(self.limits.session_bytes_max, record.payload()));
+            let actual = record.payload();
+            return Err(hit!(CreateTooLarge => CommitError::SessionTooLarge(self.limits.session_bytes_max, actual)));
         }
         let reserved = signed(record.bytes());
         if !self.totals.reserve(reserved) {
-            return Err(CommitError::StoreFull(self.limits.store_bytes_max));
+            return Err(hit!(CreateIntoFullStore => CommitError::StoreFull(self.limits.store_bytes_max)));
         }
         // Under its name first: whoever kills by name from here on finds it, and waits for this lock.
         self.index(uid, &effects);
@@ -279,9 +282,9 @@ impl Context {
         if planted!(HandleRecreates) && shard.records.get(uid).is_none() && shard.graves.get(uid).is_none() {
             Arc::make_mut(shard.records.insert(Arc::new(Record::new(uid)))).write(self.next_version());
         }
-        let Some(record) = shard.records.get_mut(uid) else { return Ok(ENDED) };
+        let Some(record) = shard.records.get_mut(uid) else { return Ok(hit!(HandleOfTheGone => ENDED)) };
         if record.is_expired() && !record.has_content() {
-            return Ok(ENDED);
+            return Ok(hit!(HandleOfTheShed => ENDED));
         }
 
         let ops = plan.ops.iter().filter(|op| lead || op.everywhere).map(|op| (op, record.find(op.kind, op.name)));
@@ -347,10 +350,11 @@ impl Context {
         }
         let payload = signed(record.payload()) + growth.payload;
         if growth.payload > 0 && payload > signed(self.limits.session_bytes_max) {
-            return Err(CommitError::SessionTooLarge(self.limits.session_bytes_max, payload.unsigned_abs()));
+            let actual = payload.unsigned_abs();
+            return Err(hit!(SessionTooLarge => CommitError::SessionTooLarge(self.limits.session_bytes_max, actual)));
         }
         if !self.totals.reserve(growth.bytes) {
-            return Err(CommitError::StoreFull(self.limits.store_bytes_max));
+            return Err(hit!(StoreFull => CommitError::StoreFull(self.limits.store_bytes_max)));
         }
         Ok(growth.bytes)
     }
@@ -375,11 +379,11 @@ impl<'a> Plan<'a> {
         let mut ops: SmallVec<[Op<'a>; 4]> = SmallVec::new();
         for (name, value) in &changes.writes {
             if name.len() > NAME_BYTES_MAX {
-                return Err(CommitError::NameTooLong(NAME_BYTES_MAX, name.len()));
+                return Err(hit!(AttributeNameTooLong => CommitError::NameTooLong(NAME_BYTES_MAX, name.len())));
             }
             let len = value.as_ref().map_or(0, |v| v.len());
             if len > value_bytes_max {
-                return Err(CommitError::ValueTooLarge(value_bytes_max, len));
+                return Err(hit!(ValueTooLarge => CommitError::ValueTooLarge(value_bytes_max, len)));
             }
             let value = value.as_ref().map(Cow::Borrowed);
             ops.push(Op {
@@ -414,8 +418,8 @@ impl<'a> Plan<'a> {
 
 fn check_id(id: &[u8]) -> Result<(), CommitError> {
     match id.len() {
-        0 => Err(CommitError::IdEmpty),
-        len if len > NAME_BYTES_MAX => Err(CommitError::NameTooLong(NAME_BYTES_MAX, len)),
+        0 => Err(hit!(IdEmpty => CommitError::IdEmpty)),
+        len if len > NAME_BYTES_MAX => Err(hit!(IdTooLong => CommitError::NameTooLong(NAME_BYTES_MAX, len))),
         _ => Ok(()),
     }
 }

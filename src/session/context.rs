@@ -4,20 +4,22 @@
 //! at a time, lowest uid first. `emit` runs under the lock of a shard and takes no lock of this store.
 
 use std::collections::BTreeSet;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
+use std::time::Duration;
 
 use crossbeam::utils::CachePadded;
 use parking_lot::Mutex;
 
 use super::attr::Key;
+use super::digest::Sums;
 use super::handle::Pending;
-use super::hash::{Keys, SHARDS, shard};
+use super::hash::{Keys, SHARDS, place};
 use super::names::Names;
 use super::record::{Effects, Record, signed};
 use super::shard::Cell;
 use super::store::Totals;
-use super::time::{Millis, Spans, millis};
+use super::time::{LONG_AGO, Millis, Spans, age, millis};
 use super::{Handle, Limits, RecordDump, Settings, key};
 use crate::buffer::Slice;
 use crate::id::{MemberId, Time, Uid, Version};
@@ -34,11 +36,13 @@ pub struct Context {
     pub(crate) spans: Spans,
     /// The Lamport counter: every version here or merged is at or below it.
     clock: AtomicU64,
-    keys: Keys,
     pub(crate) cells: Box<[CachePadded<Cell>]>,
     pub(crate) names: Names,
+    pub(crate) sums: Sums,
     /// Tombstones by time of death: the oldest go first.
     pub(crate) deaths: Mutex<BTreeSet<(Millis, Uid)>>,
+    /// The latest time of death whose tombstone is gone.
+    pub(crate) forgotten: AtomicI64,
     pub(crate) totals: Arc<Totals>,
     sessions: AtomicUsize,
     /// The shard at which the next sweep starts, so that a small budget still reaches all.
@@ -48,13 +52,16 @@ pub struct Context {
 /// What a record counts for, before and after a change.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Weight {
+    uid: Uid,
     bytes: isize,
     live: bool,
+    fingerprint: u64,
 }
 
 impl Weight {
     pub(crate) fn of(record: &Record) -> Self {
-        Self { bytes: signed(record.bytes()), live: !record.is_expired() }
+        let (bytes, live) = (signed(record.bytes()), !record.is_expired());
+        Self { uid: record.uid, bytes, live, fingerprint: record.fingerprint() }
     }
 }
 
@@ -77,10 +84,11 @@ impl Context {
             settings,
             spans: Spans::new(&settings),
             clock: AtomicU64::new(0),
-            keys,
             cells: (0..SHARDS).map(|_| CachePadded::new(Cell::new(keys))).collect(),
             names: Names::new(keys, totals.clone()),
+            sums: Sums::new(),
             deaths: Mutex::default(),
+            forgotten: AtomicI64::new(LONG_AGO),
             totals,
             sessions: AtomicUsize::new(0),
             turn: AtomicUsize::new(0),
@@ -193,6 +201,19 @@ impl Context {
         self.cell(uid).lock.read().records.get(uid).is_some()
     }
 
+    /// The records that have this name now, found without the index: for tests and the simulator.
+    #[must_use]
+    pub fn dump_named(&self, id: &[u8]) -> Vec<(Uid, RecordDump)> {
+        let mut found = Vec::new();
+        for cell in &self.cells {
+            let shard = cell.lock.read();
+            let named = shard.records.iter().filter(|(_, record)| record.has(key::NAME, id));
+            found.extend(named.map(|(uid, record)| (uid, RecordDump::of(record))));
+        }
+        found.sort_unstable_by_key(|(uid, _)| *uid);
+        found
+    }
+
     /// Everything held, as comparable values, by uid: for tests and the simulator.
     #[must_use]
     pub fn dump(&self) -> Vec<(Uid, RecordDump)> {
@@ -216,8 +237,22 @@ impl Context {
         }
     }
 
+    /// For how long back every tombstone is still held.
+    #[must_use]
+    pub fn remembers(&self, now: Time) -> Duration {
+        let now = millis(now);
+        let forgotten = self.forgotten.load(Ordering::Relaxed);
+        Duration::from_millis(age(now, forgotten.max(now.saturating_sub(self.spans.horizon))))
+    }
+
+    /// The dead, the oldest first.
+    #[must_use]
+    pub fn dead(&self) -> Vec<Uid> {
+        self.deaths.lock().iter().map(|(_, uid)| *uid).collect()
+    }
+
     pub(crate) fn cell(&self, uid: Uid) -> &Cell {
-        &self.cells[shard(self.keys.uid(uid))]
+        &self.cells[place(uid) % SHARDS]
     }
 
     /// A version above everything merged or written so far.
@@ -234,6 +269,9 @@ impl Context {
     /// Brings the sums up to date after a change of which `reserved` bytes were set aside before.
     pub(crate) fn settle(&self, before: Weight, after: Weight, reserved: isize) {
         self.totals.adjust(after.bytes - before.bytes - reserved.max(0));
+        // One of the two may be of nothing.
+        let uid = if after.fingerprint == 0 { before.uid } else { after.uid };
+        self.sums.replace(uid, before.fingerprint, after.fingerprint);
         match (before.live, after.live) {
             (false, true) => {
                 self.sessions.fetch_add(1, Ordering::Relaxed);

@@ -35,8 +35,15 @@ pub(crate) fn shard(hash: u64) -> usize {
     usize::from(hash.to_le_bytes()[5]) & (SHARDS - 1)
 }
 
+/// Where a session is put: its shard and its bucket of the digest are the rest of this by how many there are of them. The same at
+/// every member, so that a bucket lies in one shard everywhere.
+pub(crate) fn place(uid: Uid) -> usize {
+    let [_, _, _, a, b, ..] = uid.hash64().to_le_bytes();
+    usize::from(u16::from_le_bytes([a, b]))
+}
+
 /// The finaliser of SplitMix64.
-fn mix(mut z: u64) -> u64 {
+pub(crate) fn mix(mut z: u64) -> u64 {
     z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
     z ^ (z >> 31)

@@ -126,6 +126,7 @@ impl Context {
             return false;
         }
         let Some(grave) = shard.graves.remove(uid) else { return false };
+        self.forgotten.fetch_max(since, std::sync::atomic::Ordering::Relaxed);
         for key in grave.names() {
             self.names.remove_dead(key.name(), uid);
         }

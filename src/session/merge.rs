@@ -13,6 +13,7 @@ use super::record::{Claim, Effects, Growth, OVER_MAX, Record, signed};
 use super::time::{LONG_AGO, Millis, before, millis};
 use super::{NAME_BYTES_MAX, key};
 use crate::id::{Time, Uid, Version};
+use crate::mark::hit;
 use crate::mutant::planted;
 use crate::wire::{AttrView, RefusedCode, SessionView, flags};
 
@@ -70,7 +71,7 @@ impl Context {
         let highest = versions.iter().map(|v| v.counter).max().unwrap_or(0);
         self.observe(highest.max(incoming.clock()).max(incoming.uid().counter));
         if incoming.flags() & flags::UNKNOWN != 0 {
-            return Ok(Merged::default());
+            return Ok(hit!(AskedForTheUnknown => Merged::default()));
         }
         let now = millis(now);
         let uid = incoming.uid();
@@ -111,7 +112,7 @@ impl Context {
                 (None, None) => {
                     let growth = self.check(None, incoming)?;
                     if !self.totals.reserve(growth.bytes) {
-                        return Err(RefusedCode::Full);
+                        return Err(hit!(CreateOverIntoFullStore => RefusedCode::Full));
                     }
                     self.totals.adjust(-growth.bytes.max(0));
                     &[]
@@ -142,15 +143,15 @@ impl Context {
             drop(guard);
             let names = name_keys(incoming.attrs().map(|a| a.key));
             self.kill(uid, &Death { since: Millis::MAX, names: &names, over, unknown: false }, now, None);
-            return Ok(Merged { dead: true, ..Merged::default() });
+            return Ok(hit!(WriteToTheDead => Merged { dead: true, ..Merged::default() }));
         }
         let growth = self.check(shard.records.get(uid).map(|r| &**r), incoming)?;
         let held = shard.records.get(uid).is_some();
         if !held && claim.exp >= claim.top && self.is_forgotten(incoming, accessed, now) {
-            return Ok(Merged::default());
+            return Ok(hit!(LongExpired => Merged::default()));
         }
         if !self.totals.reserve(growth.bytes) {
-            return Err(RefusedCode::Full);
+            return Err(hit!(MergeIntoFullStore => RefusedCode::Full));
         }
 
         let record = match held {
@@ -207,7 +208,7 @@ impl Context {
             let Some((&kind, name)) = key.split_first() else { continue };
             let len = value.map(|(from, to)| to.saturating_sub(from));
             if name.len() > NAME_BYTES_MAX || len.is_some_and(|l| l > self.limits.value_bytes_max) {
-                return Err(RefusedCode::TooLarge);
+                return Err(hit!(MergedAttributeTooLarge => RefusedCode::TooLarge));
             }
             let place = record.find(kind, name);
             if place.is_err() || place.is_ok_and(|at| record.attrs()[at].version < version) {
@@ -218,7 +219,7 @@ impl Context {
         }
         let payload = signed(record.payload()) + growth.payload;
         if growth.payload > 0 && payload > signed(self.limits.session_bytes_max) {
-            return Err(RefusedCode::TooLarge);
+            return Err(hit!(MergedSessionTooLarge => RefusedCode::TooLarge));
         }
         Ok(growth)
     }

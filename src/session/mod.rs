@@ -44,14 +44,18 @@ use std::time::Duration;
 pub use attr::Key;
 pub use commit::{Changes, Commit, CommitError, CommitStatus, Name};
 pub use context::Context;
-pub use digest::{BUCKETS, Buckets, Digest};
+pub use digest::{BUCKETS, Buckets, Differs, Digest};
 pub use emit::Emission;
 pub use handle::Handle;
+pub(crate) use hash::SHARDS;
 pub use merge::{Merged, MergedEvent};
 pub use scan::Cursor;
 pub use store::Store;
 pub use sweep::Swept;
 
+use smallvec::SmallVec;
+
+use crate::buffer::Slice;
 use crate::id::Version;
 use record::Record;
 
@@ -119,6 +123,9 @@ impl fmt::Display for StoreError {
 
 impl std::error::Error for StoreError {}
 
+/// Of an attribute: internal key, version, value (`None`: removed).
+pub type AttrDump = (SmallVec<[u8; 16]>, Version, Option<Slice>);
+
 /// A snapshot of one record for checks.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RecordDump {
@@ -131,7 +138,7 @@ pub struct RecordDump {
     /// The `top` that an expirer saw; expired while it is not below `top`.
     pub exp: Version,
     /// Internal key, version, value (`None`: removed); sorted by key.
-    pub attrs: Vec<(Vec<u8>, Version, Option<Vec<u8>>)>,
+    pub attrs: Vec<AttrDump>,
 }
 
 impl RecordDump {
@@ -142,7 +149,7 @@ impl RecordDump {
             partial: record.is_partial(),
             top: record.top,
             exp: record.exp,
-            attrs: attrs.map(|a| (a.key.to_vec(), a.version, a.value.as_ref().map(|v| v.to_vec()))).collect(),
+            attrs: attrs.map(|a| (SmallVec::from_slice(&a.key), a.version, a.value.clone())).collect(),
         }
     }
 

@@ -15,6 +15,7 @@ use std::sync::Arc;
 use smallvec::SmallVec;
 
 use super::attr::{Attr, Key};
+use super::digest::{self, Standing};
 use super::key;
 use super::time::{LONG_AGO, Millis, NEVER, Spans};
 use crate::buffer::Slice;
@@ -56,6 +57,8 @@ pub(crate) struct Record {
     /// Cached: bytes that attributes and `over` occupy, and their plain lengths.
     bytes: usize,
     payload: usize,
+    /// The sum over attributes and `over`, for digests.
+    sum: u64,
     over: Over,
     /// When this node saw it expire.
     pub(crate) expired_at: Millis,
@@ -119,6 +122,7 @@ impl Record {
             queued: u64::MAX,
             bytes: 0,
             payload: 0,
+            sum: 0,
         }
     }
 
@@ -207,6 +211,7 @@ impl Record {
         for attr in self.attrs.drain(..at) {
             self.bytes -= attr.bytes();
             self.payload -= attr.payload();
+            self.sum = self.sum.wrapping_sub(digest::term(&attr));
             effects.trash.extend(attr.value);
         }
         let before = spilled(&self.attrs);
@@ -229,9 +234,12 @@ impl Record {
 
     /// Adds to `over`; true when something was new.
     pub(crate) fn unite_over(&mut self, uids: impl Iterator<Item = Uid>) -> bool {
-        let before = self.over.bytes();
+        let (before, sum) = (self.over.bytes(), digest::over_sum(&self.over.0));
         let more = self.over.unite(uids);
-        self.bytes = self.bytes - before + self.over.bytes();
+        if more {
+            self.bytes = self.bytes - before + self.over.bytes();
+            self.sum = self.sum.wrapping_sub(sum).wrapping_add(digest::over_sum(&self.over.0));
+        }
         more
     }
 
@@ -279,6 +287,27 @@ impl Record {
 
     pub(crate) fn was_whole(&self) -> bool {
         self.ever_whole
+    }
+
+    /// The sum over attributes and `over`.
+    #[cfg(test)]
+    pub(crate) fn sum(&self) -> u64 {
+        self.sum
+    }
+
+    /// What is held, as a number that two members can compare.
+    pub(crate) fn fingerprint(&self) -> u64 {
+        let standing = match (self.is_expired(), self.is_partial()) {
+            (true, _) => Standing::Expired,
+            (false, true) => Standing::Partial,
+            (false, false) => Standing::Whole,
+        };
+        digest::fingerprint(self.uid, standing, self.top, self.sum)
+    }
+
+    /// The last version that set or removed something: `top` counts accesses too.
+    pub(crate) fn written(&self) -> Version {
+        self.attrs.iter().map(|attr| attr.version).max().unwrap_or(Version::ZERO)
     }
 
     /// What a receiver must already have for this record's present state to be enough.
@@ -371,6 +400,7 @@ impl Record {
                 let attr = &mut self.attrs[at];
                 self.bytes -= attr.bytes();
                 self.payload -= attr.payload();
+                self.sum = self.sum.wrapping_sub(digest::term(attr));
                 let was = attr.value.is_some();
                 effects.trash.extend(std::mem::replace(&mut attr.value, value));
                 attr.version = version;
@@ -386,6 +416,7 @@ impl Record {
         let attr = &self.attrs[at];
         self.bytes += attr.bytes();
         self.payload += attr.payload();
+        self.sum = self.sum.wrapping_add(digest::term(attr));
         match kind {
             key::NAME if was != attr.value.is_some() => {
                 effects.names.push((attr.key.clone(), attr.value.is_some()));

@@ -6,7 +6,7 @@ use super::context::{Context, Weight};
 use super::emit::{Emission, Held};
 use super::record::Effects;
 use super::time::{LONG_AGO, millis};
-use crate::id::{Time, Uid};
+use crate::id::{Time, Uid, Version};
 use crate::wire::FrameOut;
 
 impl Context {
@@ -67,6 +67,12 @@ impl Context {
         drop(guard);
         self.drop_record(uid, |r| r.is_partial() && !r.was_whole());
         false
+    }
+
+    /// Drops a session that nothing was written to since the version given: it ended elsewhere, and its tombstones are forgotten.
+    /// True when it was there.
+    pub fn forget(&self, uid: Uid, written: Version) -> bool {
+        self.drop_record(uid, |record| record.written() <= written)
     }
 
     /// Takes a record away without a trace, if `when` still holds under its lock.

@@ -1,15 +1,11 @@
 //! Going through everything held, in pieces, while it changes.
 
 use super::context::Context;
-use super::digest::Buckets;
 use super::emit::Held;
 use super::time::millis;
 use crate::id::{Time, Uid};
 use crate::mutant::planted;
 use crate::wire::FrameOut;
-
-/// What a session that is passed over costs of a scan's budget, so that the scan of a large store still ends its turn.
-const PASSED: usize = 16;
 
 /// Where a scan stands.
 #[derive(Debug, Default)]
@@ -28,29 +24,6 @@ impl Context {
     /// Anything held when the scan started and still held is emitted; what is created meanwhile need not be. `emit` runs under the session's lock, so that a
     /// change made afterwards comes after it on every lane.
     pub fn scan(&self, cursor: &mut Cursor, budget: usize, now: Time, emit: &mut dyn FnMut(Uid, FrameOut)) -> bool {
-        self.walk(None, cursor, budget, now, emit)
-    }
-
-    /// The same for the sessions of some buckets.
-    pub fn scan_in(
-        &self,
-        buckets: &Buckets,
-        cursor: &mut Cursor,
-        budget: usize,
-        now: Time,
-        emit: &mut dyn FnMut(Uid, FrameOut),
-    ) -> bool {
-        self.walk(Some(buckets), cursor, budget, now, emit)
-    }
-
-    fn walk(
-        &self,
-        buckets: Option<&Buckets>,
-        cursor: &mut Cursor,
-        budget: usize,
-        now: Time,
-        emit: &mut dyn FnMut(Uid, FrameOut),
-    ) -> bool {
         let mut spent = 0;
         let clock = *cursor.clock.get_or_insert_with(|| self.clock());
         loop {
@@ -63,19 +36,15 @@ impl Context {
                 cursor.shard += 1;
                 continue;
             };
-            if buckets.is_some_and(|b| !b.contains(uid)) {
-                spent += PASSED;
-            } else {
-                let shard = self.cell(uid).lock.read();
-                let held = match (shard.records.get(uid), shard.graves.get(uid)) {
-                    (Some(record), _) => Held::Record(record),
-                    (None, Some(grave)) => Held::Grave(grave),
-                    (None, None) => continue,
-                };
-                let frame = self.present_frame(uid, held, 0, millis(now));
-                spent += frame.len;
-                emit(uid, frame);
-            }
+            let shard = self.cell(uid).lock.read();
+            let held = match (shard.records.get(uid), shard.graves.get(uid)) {
+                (Some(record), _) => Held::Record(record),
+                (None, Some(grave)) => Held::Grave(grave),
+                (None, None) => continue,
+            };
+            let frame = self.present_frame(uid, held, 0, millis(now));
+            spent += frame.len;
+            emit(uid, frame);
             if spent >= budget {
                 return cursor.uids.is_empty() && cursor.shard == self.cells.len();
             }

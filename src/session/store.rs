@@ -10,6 +10,7 @@ use super::context::Context;
 use super::record::signed;
 use super::{CONTEXT_BYTES_MAX, Limits, Settings, StoreError};
 use crate::id::MemberId;
+use crate::mark::hit;
 
 /// All contexts of a node. Thread-safe.
 #[derive(Debug)]
@@ -39,14 +40,14 @@ impl Store {
             return Ok(context);
         }
         if name.len() > CONTEXT_BYTES_MAX {
-            return Err(StoreError::NameTooLong(name.len()));
+            return Err(hit!(ContextNameTooLong => StoreError::NameTooLong(name.len())));
         }
         let mut contexts = self.contexts.write();
         if let Some(context) = contexts.get(name) {
             return Ok(context.clone());
         }
         if contexts.len() >= self.limits.contexts_max {
-            return Err(StoreError::TooManyContexts(self.limits.contexts_max));
+            return Err(hit!(ContextsFull => StoreError::TooManyContexts(self.limits.contexts_max)));
         }
         let context = Arc::new_cyclic(|this| {
             Context::new(this.clone(), name, self.me, self.limits, self.settings, self.seed, self.totals.clone())

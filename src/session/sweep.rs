@@ -39,19 +39,23 @@ const RETRY_MS: Millis = 1000;
 
 impl Context {
     /// Expires what is due (emitting), drops attributes of long expired records (only when `whole_for`, how long every
-    /// known member has been in view and repaired, is at least the grace), buries tombstones past the horizon. Looks at most at
-    /// `budget` records.
+    /// known member has been in view and repaired, is at least the grace), buries tombstones past the horizon unless somebody
+    /// may still need them (`buries`). Looks at most at `budget` records.
     pub fn sweep(
         &self,
         now: Time,
         whole_for: Option<Duration>,
+        buries: bool,
         budget: usize,
         emit: &mut dyn FnMut(Emission<'_>),
     ) -> Swept {
         let mut swept = Swept::default();
         let now = millis(now);
         let whole = whole_for.is_some_and(|span| millis(span) >= self.spans.grace) || planted!(ShedWhileCutOff);
-        let mut left = self.bury_due(now, budget, &mut swept);
+        let mut left = budget;
+        if buries || planted!(TombstoneDroppedEarly) {
+            left = self.bury_due(now, budget, &mut swept);
+        }
         let start = self.turn.load(Ordering::Relaxed);
         for at in (start..start + SHARDS).map(|at| at % SHARDS) {
             let cell = &self.cells[at];

@@ -25,10 +25,8 @@ impl Before {
         let mut over = SmallVec::new();
         if handle.is_new() && !changes.invalidate {
             let visible = context.begin(handle.id(), now);
-            let name = name_key(handle.id());
-            for (uid, record) in context.dump() {
-                let named = record.attrs.iter().any(|(k, _, v)| k[..] == name[..] && v.is_some());
-                if named && !record.dead && !visible.uids().contains(&uid) {
+            for (uid, record) in context.dump_named(handle.id()) {
+                if !visible.uids().contains(&uid) {
                     over.push((uid, record.exp >= record.top));
                 }
             }
@@ -112,6 +110,14 @@ impl Before {
             oracle.saw(*id, held.as_ref());
         }
         Ok(recorded)
+    }
+
+    /// A commit that was refused changed nothing.
+    pub(super) fn check_unchanged(&self, context: &Arc<Context>) -> Result<(), Violation> {
+        match self.held.iter().find(|(uid, before)| context.dump_of(*uid) != *before) {
+            None => Ok(()),
+            Some((uid, _)) => Err(Violation::new("full", format!("a commit was refused and changed {uid:?}"))),
+        }
     }
 
     /// A commit that says the session had ended found none that lives.

@@ -20,8 +20,8 @@ impl World {
         let faults = self.profile.faults();
         if !faults.is_empty() {
             let fault = faults[self.sched.rng.usize(..faults.len())];
-            let struck = self.strike(fault);
-            if struck {
+            self.report.strikes += 1;
+            if self.profile.suppress.strikes(self.report.strikes, self.sched.now()) && self.strike(fault) {
                 *self.report.faults.entry(fault.name()).or_default() += 1;
             }
         }
@@ -55,16 +55,8 @@ impl World {
                 let since = self.sched.now();
                 self.sched.after(Duration::from_millis(1), Event::Leave(host, number, since));
             }
-            Fault::Pause => {
-                let until = self.sched.now() + outage;
-                self.sched.trace(|| format!("n{host} pauses for {outage:?}"));
-                self.net.hosts[host].paused_until = until;
-            }
-            Fault::Isolate => {
-                let others = (0..self.profile.nodes).filter(|h| *h != host);
-                let ways = others.flat_map(|h| [(host, h), (h, host)]).collect();
-                self.cut(ways, outage);
-            }
+            Fault::Pause => self.pause(host, outage),
+            Fault::Isolate => self.isolate(host, outage),
             Fault::OneWay => {
                 let other = self.another(host);
                 self.cut(vec![(host, other)], outage);
@@ -75,11 +67,29 @@ impl World {
             }
             Fault::Halves => {
                 let side: Vec<bool> = (0..self.profile.nodes).map(|_| self.sched.rng.bool()).collect();
-                let all = (0..side.len()).flat_map(|a| (0..side.len()).map(move |b| (a, b)));
-                let ways = all.filter(|(a, b)| side[*a] != side[*b]).collect();
-                self.cut(ways, outage);
+                self.part(&side, outage);
             }
             Fault::Torn => return self.tear(host),
+            Fault::Ring => return self.ring(outage),
+            Fault::Clog => self.clog(host, outage),
+            Fault::Shift => {
+                let shapes = self.sched.rng.u32(2..=4);
+                self.shift(shapes, outage / shapes);
+            }
+            Fault::Jump => return self.jump(host, outage),
+            Fault::Absent => self.absent(host),
+            Fault::Apart => {
+                if self.profile.nodes < 4 {
+                    return false;
+                }
+                let host = self.sched.rng.usize(..self.profile.nodes);
+                let first = self.sched.rng.usize(2..=self.profile.nodes - 2);
+                let side: Vec<bool> = (0..self.profile.nodes)
+                    .map(|h| (h + self.profile.nodes - host) % self.profile.nodes < first)
+                    .collect();
+                let outage = self.profile.absence();
+                self.part(&side, outage);
+            }
             Fault::Reset => {
                 for _ in 0..self.sched.rng.usize(1..=4) {
                     let reset = self.net.reset_any(&mut self.sched);
@@ -88,6 +98,95 @@ impl World {
             }
         }
         true
+    }
+
+    fn pause(&mut self, host: HostId, outage: Duration) {
+        self.sched.trace(|| format!("n{host} pauses for {outage:?}"));
+        self.net.hosts[host].paused_until = self.sched.now() + outage;
+    }
+
+    fn isolate(&mut self, host: HostId, outage: Duration) {
+        let others = (0..self.profile.nodes).filter(|h| *h != host);
+        let ways = others.flat_map(|h| [(host, h), (h, host)]).collect();
+        self.cut(ways, outage);
+    }
+
+    /// Cuts all ways between the two sides.
+    fn part(&mut self, side: &[bool], outage: Duration) {
+        let all = (0..side.len()).flat_map(|a| (0..side.len()).map(move |b| (a, b)));
+        let ways = all.filter(|(a, b)| side[*a] != side[*b]).collect();
+        self.cut(ways, outage);
+    }
+
+    /// Each host sees its neighbours in a ring alone; three hosts make no ring, but a line.
+    fn ring(&mut self, outage: Duration) -> bool {
+        let nodes = self.profile.nodes;
+        if nodes < 3 {
+            return false;
+        }
+        let mut order: Vec<HostId> = (0..nodes).collect();
+        self.sched.rng.shuffle(&mut order);
+        let closed = nodes > 3;
+        let far = |a: usize, b: usize| {
+            let apart = a.abs_diff(b);
+            apart > 1 && !(closed && apart == nodes - 1)
+        };
+        let all = (0..nodes).flat_map(|a| (0..nodes).map(move |b| (a, b)));
+        let ways = all.filter(|(a, b)| far(*a, *b)).map(|(a, b)| (order[a], order[b])).collect();
+        self.cut(ways, outage);
+        true
+    }
+
+    /// One way, or all to and from a host, each for a time of its own, hold back what goes on them.
+    fn clog(&mut self, host: HostId, longest: Duration) {
+        let other = self.another(host);
+        let others = (0..self.profile.nodes).filter(|h| *h != host);
+        let ways: Vec<_> = match self.sched.rng.bool() {
+            true => vec![(host, other)],
+            false => others.flat_map(|h| [(host, h), (h, host)]).collect(),
+        };
+        for (from, to) in ways {
+            let until = self.sched.now() + longest.mul_f64(self.sched.rng.f64());
+            self.sched.trace(|| format!("the way from n{from} to n{to} is clogged until {until:?}"));
+            self.net.clog(from, to, until);
+        }
+    }
+
+    /// The cluster falls into two parts, and a moment later into others.
+    pub(super) fn shift(&mut self, shapes: u32, each: Duration) {
+        if self.phase != Phase::Storm || shapes == 0 {
+            return;
+        }
+        let side: Vec<bool> = (0..self.profile.nodes).map(|_| self.sched.rng.bool()).collect();
+        self.part(&side, each);
+        self.sched.after(each, Event::Shift(shapes - 1, each));
+    }
+
+    /// A node's clock jumps. Where sessions expire that alone would make some idle, so there it does not.
+    fn jump(&mut self, host: HostId, ahead: Duration) -> bool {
+        let most = Duration::from_millis(self.profile.outage_ms);
+        let Some(process) = self.processes[host].as_mut().filter(|_| !self.profile.sessions_expire()) else {
+            return false;
+        };
+        let jumped = process.jump(ahead, most);
+        if jumped {
+            self.sched.trace(|| format!("the clock of n{host} jumps by {ahead:?}"));
+            self.net.plan_turn(&mut self.sched, host);
+        }
+        jumped
+    }
+
+    /// One host stands still or is cut off, or each is cut from all others, for longer than tombstones live.
+    fn absent(&mut self, host: HostId) {
+        let outage = self.profile.absence();
+        match self.sched.rng.u8(..5) {
+            0 | 1 => self.pause(host, outage),
+            2 | 3 => self.isolate(host, outage),
+            _ => {
+                let all = (0..self.profile.nodes).flat_map(|a| (0..self.profile.nodes).map(move |b| (a, b)));
+                self.cut(all.filter(|(a, b)| a != b).collect(), outage);
+            }
+        }
     }
 
     /// What a node writes reaches one other alone, which the rest hears and cannot ask; then they die.

@@ -58,6 +58,12 @@ impl Users {
         Self { all, load: load.clone(), serial: 0 }
     }
 
+    /// One more user, who has that session there.
+    pub(super) fn add(&mut self, id: Vec<u8>, home: HostId) -> usize {
+        self.all.push(User { id, home, logins: 0 });
+        self.all.len() - 1
+    }
+
     /// Time until this user's next request.
     pub(super) fn think(&self, sched: &mut Sched) -> Duration {
         // Somebody who goes away for about the idle time comes back around the moment at which the session expires.

@@ -11,10 +11,13 @@ use super::swarm::Kind;
 use super::world::{CONTEXT, Event, LOOK, PATIENCE, Phase, World};
 use crate::event::ReadyReason;
 use crate::id::{MemberId, NodeState, Uid, Version};
-use crate::session::RecordDump;
+use crate::session::{RecordDump, key};
 
 /// Silence, an echo that does not come, and time for a node to look: after as much nobody has a dead member in view.
 const BURIAL: Duration = Duration::from_secs(3);
+
+/// Sessions that are left where stores were full.
+const SPARED: usize = 3;
 
 impl World {
     pub(super) fn opened(&mut self, host: HostId, reason: ReadyReason) -> Result<(), Violation> {
@@ -26,6 +29,10 @@ impl World {
                 return Ok(());
             }
             ReadyReason::First | ReadyReason::Transferred => {}
+        }
+        if self.profile.is_full(Some(host)) {
+            // It could not take in everything.
+            return Ok(());
         }
         let held: BTreeMap<Uid, RecordDump> = dump(process).into_iter().collect();
         let view = process.core.roster();
@@ -52,6 +59,7 @@ impl World {
 
     pub(super) fn look(&mut self) -> Result<(), Violation> {
         self.sched.after(LOOK, Event::Look);
+        self.note_company();
         let host = self.sched.rng.usize(..self.profile.nodes);
         if let Some(process) = &self.processes[host] {
             let dump = dump(process);
@@ -59,7 +67,9 @@ impl World {
             let now = self.sched.now();
             self.oracle.check_in_use(process.member, &dump, process.clock(now), now)?;
             let away = self.away.range((process.member, MemberId::NONE)..).take_while(|(k, _)| k.0 == process.member);
-            self.oracle.check_kept(process.member, &dump, away.map(|(_, since)| *since).min(), now)?;
+            // A partition that lasts for longer than tolerated is none any more.
+            let away = away.map(|(_, since)| *since).filter(|since| *since + self.profile.partition_max > now);
+            self.oracle.check_kept(process.member, &dump, away.min(), now)?;
             self.check_bounds(process)?;
             self.check_dead(process)?;
         }
@@ -79,6 +89,7 @@ impl World {
             }
             Phase::Storm | Phase::Aftermath => Ok(()),
             Phase::Quiet => {
+                self.make_room();
                 let states =
                     self.processes.iter().flatten().map(|p| (p.member, dump(p).into_iter().collect())).collect();
                 let waits = self.not_quiet().or_else(|| differ(&states));
@@ -103,11 +114,49 @@ impl World {
                         self.finished = true;
                         Ok(())
                     }
-                    Some(why) if now > self.quiet_at + PATIENCE => Err(Violation::new("I5", why)),
+                    Some(why) if now > self.quiet_at + self.patience() => Err(Violation::new("I5", why)),
                     Some(_) => Ok(()),
                 }
             }
         }
+    }
+
+    /// Where stores were full, nearly every session is ended once the load is over: then all that is left fits.
+    fn make_room(&mut self) {
+        if !self.profile.is_full(None) || self.sched.now().subsec_millis() >= 200 {
+            return;
+        }
+        let mut found = BTreeMap::new();
+        for process in self.processes.iter().flatten() {
+            for (_, record) in dump(process).into_iter().filter(|(_, r)| is_readable(r)) {
+                let names = record.attrs.into_iter().filter(|(key, _, value)| key[0] == key::NAME && value.is_some());
+                found.extend(names.map(|(key, ..)| (key[1..].to_vec(), process.host)));
+            }
+        }
+        for (id, host) in found.into_iter().skip(SPARED) {
+            let user = self.users.add(id, host);
+            self.sched.after(Duration::ZERO, Event::Request(user));
+        }
+    }
+
+    /// How long the cluster may take to come to rest. What a full member refused it is sent when members next compare.
+    fn patience(&self) -> Duration {
+        if self.profile.is_full(None) { PATIENCE * 4 } else { PATIENCE }
+    }
+
+    /// Tells the oracle who is with more than half of the hosts.
+    fn note_company(&mut self) {
+        if !self.profile.lean.is_beyond_horizon() {
+            return;
+        }
+        let now = self.sched.now();
+        let runs = |h: &HostId| self.processes[*h].is_some() && self.net.hosts[*h].paused_until <= now;
+        let in_company = |host: HostId| {
+            let company = (0..self.profile.nodes).filter(|h| runs(h) && self.net.connected(host, *h)).count();
+            runs(&host) && company * 2 > self.profile.nodes
+        };
+        let members: Vec<_> = self.processes.iter().flatten().map(|p| (p.member, in_company(p.host))).collect();
+        self.oracle.note_company(&members, now);
     }
 
     /// Why the cluster is not at rest.
@@ -151,7 +200,9 @@ impl World {
     /// Who died is in no view, unless the node could hardly notice.
     fn check_dead(&self, process: &Process) -> Result<(), Violation> {
         let now = self.sched.now();
-        if self.net.hosts[process.host].paused_until + BURIAL > now {
+        // What a dead member sent may come late.
+        let late = self.net.hosts[process.host].paused_until.max(self.net.clogged_until(process.host));
+        if late + BURIAL > now {
             return Ok(());
         }
         for member in &process.core.roster().view.members {
@@ -166,7 +217,7 @@ impl World {
     /// Queues stay below their cap, but for a few control messages.
     fn check_bounds(&self, process: &Process) -> Result<(), Violation> {
         for peer in &process.core.roster().peers {
-            let cap = self.profile.queue_bytes_max() + (16 << 10);
+            let cap = self.profile.queue_bytes_max + (16 << 10);
             if peer.queued() > cap {
                 let text = format!("{} bytes are queued from n{} to {}", peer.queued(), process.host, peer.name());
                 return Err(Violation::new("bounds", text));

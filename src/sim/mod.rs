@@ -10,12 +10,14 @@
 //! | `sched` | virtual time: a heap by (time, sequence) |
 //! | `net` | streams, datagrams, cuts, the kernels of hosts |
 //! | `process` | the shell around one node |
-//! | `swarm` | what a seed stands for |
+//! | `swarm`, `lean`, `options` | what a seed stands for, leans to, and is told besides |
 //! | `load` | users and their requests |
 //! | `faults` | what goes wrong |
 //! | `commit` | what a commit does, restated |
-//! | `oracle`, `look` | what must be true, and when that is looked at |
-//! | `world` | the loop |
+//! | `oracle`, `absence`, `look` | what must be true, what excuses, and when that is looked at |
+//! | `world`, `requests` | the loop; what users ask and are told |
+//! | `shrink` | a failing run made smaller |
+//! | `membership` | membership alone, for a very long time |
 //!
 //! A run has four phases: nodes start; load and faults; everything heals, load goes on; quiet.
 //!
@@ -58,22 +60,37 @@
 //! - **Down.** A process that died is soon in no view.
 //! - **Outcomes.** The copies that a caller is told of are the members not named missing; an op that is done has woken its
 //!   caller; when all is quiet every op is done; `ended` is said only of what does not live.
+//! - **Wire.** A ping of which bits were flipped is refused, or says what was sent. No node refuses a frame of another, also where some
+//!   speak a later version of the protocol besides: two speak the highest that both know.
+//! - **Full.** A commit that a full store refuses changes nothing; a member that refuses a frame is no copy. Once sessions have ended and
+//!   there is room again, all of the above holds.
 //! - **Bounds.** No queue is above its cap; no honest member's bytes are refused; nothing panics.
 //!
 //! Counted, not forbidden: reads that show a change without all that its writer had seen. `base` makes them rare; one number
 //! for each session cannot rule them out.
 //!
+//! A member is *away* while it stands still or reaches at most half of the hosts. Where that lasts for longer than tombstones live
+//! (only in runs that lean to it), I1 does not ask for a session that nobody else is known to hold and that was made before, nor I6
+//! for an end that nobody else holds; where all were away, I1 holds for each.
+//!
 //! A change is *excused* from I1 when every holder died; excuses are counted, and where there was at most one fault there may
 //! be none.
 
+mod absence;
 mod commit;
 mod faults;
+mod hash;
+mod lean;
 mod load;
 mod look;
+mod membership;
 mod net;
+mod options;
 mod oracle;
 mod process;
+mod requests;
 mod sched;
+mod shrink;
 mod swarm;
 mod world;
 
@@ -81,6 +98,13 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
+
+pub use lean::Lean;
+pub use membership::{Endurance, endure};
+#[cfg(feature = "cli")]
+pub(crate) use options::seconds;
+pub use options::{Options, Suppress};
+pub use shrink::{Smallest, shrink};
 
 use crate::id::Time;
 
@@ -104,6 +128,8 @@ pub struct Report {
     pub acked: u64,
     /// Callers whose patience ended first.
     pub timeouts: u64,
+    /// Commits that a full store refused.
+    pub refused: u64,
     /// Requests that found their session ended.
     pub ended: u64,
     /// Joins that opened because time was up: not judged.
@@ -112,6 +138,8 @@ pub struct Report {
     pub checked: u64,
     /// Acked changes that were lost with all their holders.
     pub excused: u64,
+    /// Changes and ends not asked for because all who held them were away for longer than tombstones live.
+    pub beyond_horizon: u64,
     /// Changes not asked for at the end because their session was ended, over, or idle.
     pub gone: [u64; 3],
     /// Copies looked at when their ack was told.
@@ -124,6 +152,10 @@ pub struct Report {
     pub gaps: u64,
     /// How long the cluster took to come to rest.
     pub convergence: Duration,
+    /// Hosts and users, and how long load and faults lasted.
+    pub size: (usize, usize, Duration),
+    /// Faults that were to strike.
+    pub strikes: u64,
     /// Faults by class.
     pub faults: BTreeMap<&'static str, u64>,
     /// What was violated.
@@ -158,7 +190,7 @@ impl std::error::Error for Violation {}
 /// Runs one seed. A panic of the code under test is a violation like any other.
 #[must_use]
 pub fn run(seed: u64) -> Report {
-    guarded(seed, false)
+    run_with(seed, &Options::default())
 }
 
 /// Runs one seed with a planted mistake.
@@ -169,14 +201,10 @@ pub fn run_mutant(seed: u64, mutant: crate::mutant::Mutant) -> Report {
     run(seed)
 }
 
-/// Runs one seed and writes what happens to standard output, a line an event.
+/// Runs one seed, but for the options.
 #[must_use]
-pub fn trace(seed: u64) -> Report {
-    guarded(seed, true)
-}
-
-fn guarded(seed: u64, verbose: bool) -> Report {
-    catch_unwind(AssertUnwindSafe(|| world::World::new(seed, verbose).run())).unwrap_or_else(|panic| {
+pub fn run_with(seed: u64, options: &Options) -> Report {
+    catch_unwind(AssertUnwindSafe(|| world::World::new(seed, options).run())).unwrap_or_else(|panic| {
         let text = panic
             .downcast_ref::<String>()
             .cloned()

@@ -9,6 +9,8 @@ use std::time::Duration;
 use smallvec::SmallVec;
 
 use super::Violation;
+use super::absence::Absences;
+use super::hash::Quick;
 use crate::id::{MemberId, Time, Uid, Version};
 use crate::session::{RecordDump, key};
 
@@ -28,7 +30,7 @@ pub(super) struct Change {
     pub(super) writes: SmallVec<[(Key, Content); 4]>,
     /// The writer, then who confirmed.
     pub(super) holders: SmallVec<[MemberId; 5]>,
-    at: Time,
+    pub(super) at: Time,
     /// When its caller was told of success by every member in view.
     acked: Option<Time>,
     /// What of the session its writer had then, this change included.
@@ -71,6 +73,8 @@ pub(super) struct Tally {
     pub(super) ended: u64,
     /// A create listed it as over.
     pub(super) over: u64,
+    /// All that held it were away for longer than tombstones live.
+    pub(super) beyond_horizon: u64,
     /// It had really been idle.
     pub(super) idle: u64,
     /// Copies checked at the moment of their ack.
@@ -92,24 +96,26 @@ pub(super) struct Oracle {
     lives: BTreeMap<MemberId, Life>,
     sessions: BTreeMap<Uid, Truth>,
     changes: Vec<Change>,
-    content: HashMap<(Uid, Key, Version), Content>,
-    seen: HashMap<(MemberId, Uid, Key), Version>,
-    dead: HashSet<(MemberId, Uid)>,
+    content: HashMap<(Uid, Key, Version), Content, Quick>,
+    seen: HashMap<(MemberId, Uid, Key), Version, Quick>,
+    dead: HashSet<(MemberId, Uid), Quick>,
     /// When a request of a member last used a session, by the member's clock.
-    used: HashMap<(MemberId, Uid), Time>,
+    used: HashMap<(MemberId, Uid), Time, Quick>,
     /// What requests of a member ended, by the names that it had.
     killed: BTreeMap<(MemberId, Key), BTreeSet<Uid>>,
     /// When a member was last seen to hold attributes of a session.
-    full: HashMap<(MemberId, Uid), Time>,
+    full: HashMap<(MemberId, Uid), Time, Quick>,
     /// When any request last did.
-    accessed: HashMap<Uid, Time>,
+    accessed: HashMap<Uid, Time, Quick>,
+    /// Where members may be away for longer than tombstones live.
+    absences: Option<Absences>,
     pub(super) tally: Tally,
 }
 
 type Checked = Result<(), Violation>;
 
 impl Oracle {
-    pub(super) fn new(idle: Duration, slack: Duration, drift: Duration) -> Self {
+    pub(super) fn new(idle: Duration, slack: Duration, drift: Duration, absences: Option<Absences>) -> Self {
         Self {
             idle,
             slack,
@@ -117,13 +123,14 @@ impl Oracle {
             lives: BTreeMap::new(),
             sessions: BTreeMap::new(),
             changes: Vec::new(),
-            content: HashMap::new(),
-            seen: HashMap::new(),
-            dead: HashSet::new(),
-            used: HashMap::new(),
+            content: HashMap::default(),
+            seen: HashMap::default(),
+            dead: HashSet::default(),
+            used: HashMap::default(),
             killed: BTreeMap::new(),
-            full: HashMap::new(),
-            accessed: HashMap::new(),
+            full: HashMap::default(),
+            accessed: HashMap::default(),
+            absences,
             tally: Tally::default(),
         }
     }
@@ -201,6 +208,9 @@ impl Oracle {
 
     /// A request is never given a login together with the one that it replaced.
     pub(super) fn check_union(&self, member: MemberId, uids: &[Uid]) -> Checked {
+        if self.was_away_after(member, Time::ZERO) {
+            return Ok(());
+        }
         for uid in uids {
             let over_by = self.sessions.get(uid).map(|t| t.over_by.as_slice()).unwrap_or_default();
             if let Some(by) = over_by.iter().find(|by| uids.contains(by)) {
@@ -331,19 +341,22 @@ impl Oracle {
         held: Option<&RecordDump>,
         now: Time,
     ) -> Checked {
-        // A caller whose patience ended is told of acks that came long before.
-        if !self.lives.get(&member).is_some_and(|l| l.alive) || self.is_idle(self.changes[id].uid, now) {
+        if !self.is_alive(member) {
             return Ok(());
         }
-        self.tally.acks += 1;
         let change = &self.changes[id];
         if change.ends && held.is_some_and(|h| h.dead) {
             self.dead.insert((member, change.uid));
         }
-        match holds(change, held) {
-            Ok(()) => Ok(()),
-            Err(why) => Err(Violation::new("I2", format!("{member} acked {} and {why}", self.name(id)))),
+        let Err(why) = holds(change, held) else {
+            self.tally.acks += 1;
+            return Ok(());
+        };
+        // A caller whose patience ended is told of acks that came long before.
+        if self.is_idle(change.uid, now) || held.is_none() && self.may_be_buried(change.uid) {
+            return Ok(());
         }
+        Err(Violation::new("I2", format!("{member} acked {} and {why}", self.name(id))))
     }
 
     /// I3, I4, I6 on one node's state.
@@ -357,6 +370,9 @@ impl Oracle {
                 continue;
             }
             if self.dead.contains(&(member, *uid)) {
+                if self.may_forget_end(member, *uid) {
+                    continue;
+                }
                 return Err(Violation::new(
                     "I6",
                     format!("{member} had applied the end of {uid:?} and holds it again"),
@@ -381,7 +397,7 @@ impl Oracle {
                     }
                 }
                 // What is hidden may be older: an expired record drops what it had, and is filled again by whoever comes.
-                if record.partial || record.exp >= record.top {
+                if record.partial || record.exp >= record.top || self.may_begin_anew(member, *uid) {
                     continue;
                 }
                 let seen = self.seen.entry((member, *uid, key)).or_insert(*version);
@@ -404,7 +420,7 @@ impl Oracle {
         version: Version,
         content: u64,
     ) -> Checked {
-        if self.dead.contains(&(member, uid)) {
+        if self.dead.contains(&(member, uid)) && !self.may_forget_end(member, uid) {
             let text = format!("a request at {member} was given {uid:?}, whose end was applied there");
             return Err(Violation::new("I6", text));
         }
@@ -414,6 +430,10 @@ impl Oracle {
                 let text = format!("a request at {member} read {uid:?} {} at {version:?}: {other:?}", show(&key));
                 return Err(Violation::new("I3", text));
             }
+        }
+        if self.may_begin_anew(member, uid) {
+            // It may have begun anew here; whether it may, is for the others to say.
+            return Ok(());
         }
         let seen = self.seen.entry((member, uid, key)).or_insert(version);
         if version < *seen {
@@ -442,18 +462,22 @@ impl Oracle {
                     let record = state.get(&change.uid);
                     // What misses something at the donor itself is not for it to pass on.
                     let whole = record.is_some_and(|r| r.dead || is_readable(r));
-                    acked < *since && whole && holds(change, record).is_ok()
+                    // Who was away for so long may hold what has ended.
+                    let proves = !self.was_away_after(**m, Time::ZERO);
+                    proves && acked < *since && whole && holds(change, record).is_ok()
                 })
             });
             let Some(donor) = donor else { continue };
-            if self.is_idle(change.uid, now) {
+            let record = held.get(&change.uid);
+            let Err(why) = holds(change, record) else {
+                self.tally.joins += 1;
+                continue;
+            };
+            if self.is_idle(change.uid, now) || record.is_none() && self.may_be_buried(change.uid) {
                 continue;
             }
-            self.tally.joins += 1;
-            if let Err(why) = holds(change, held.get(&change.uid)) {
-                let text = format!("{joiner} counts, and of {}, held by {donor}, {why}", self.name(id));
-                return Err(Violation::new(rule, text));
-            }
+            let text = format!("{joiner} counts, and of {}, held by {donor}, {why}", self.name(id));
+            return Err(Violation::new(rule, text));
         }
         Ok(())
     }
@@ -462,8 +486,7 @@ impl Oracle {
     pub(super) fn check_quiet(&mut self, nodes: &BTreeMap<MemberId, BTreeMap<Uid, RecordDump>>, now: Time) -> Checked {
         for id in 0..self.changes.len() {
             let change = &self.changes[id];
-            let held = change.holders.iter().any(|m| self.lives.get(m).is_some_and(|l| l.alive));
-            if !held {
+            if !change.holders.iter().any(|m| self.is_alive(*m)) {
                 if change.acked.is_some() {
                     self.tally.excused += 1;
                 }
@@ -472,6 +495,11 @@ impl Oracle {
             self.tally.checked += 1;
             let truth = &self.sessions[&change.uid];
             if change.ends {
+                let stayed = |m: &&MemberId| self.is_alive(**m) && !self.was_away_after(**m, change.at);
+                if !change.holders.iter().any(|m| stayed(&m)) {
+                    self.tally.beyond_horizon += 1;
+                    continue;
+                }
                 for (member, state) in nodes {
                     if state.get(&change.uid).is_some_and(is_readable) {
                         let text = format!("{member} still serves {}", self.name(id));
@@ -490,6 +518,10 @@ impl Oracle {
             }
             if self.is_idle(change.uid, now) {
                 self.tally.idle += 1;
+                continue;
+            }
+            if self.may_be_dropped(change, now) {
+                self.tally.beyond_horizon += 1;
                 continue;
             }
             for (member, state) in nodes {
@@ -511,10 +543,15 @@ impl Oracle {
     ///
     /// An access counts while one of those that hold it is alive.
     pub(super) fn is_idle(&self, uid: Uid, now: Time) -> bool {
+        self.is_idle_for(uid, now, |member| self.is_alive(member))
+    }
+
+    /// The same for some members alone.
+    fn is_idle_for(&self, uid: Uid, now: Time, counts: impl Fn(MemberId) -> bool) -> bool {
         let limit = self.idle.saturating_sub(self.slack);
         let mut last = None;
         for change in self.changes_of(uid) {
-            if change.ends || !change.holders.iter().any(|m| self.lives.get(m).is_some_and(|l| l.alive)) {
+            if change.ends || !change.holders.iter().any(|m| counts(*m)) {
                 continue;
             }
             if last.is_some_and(|last| change.at.saturating_sub(last) >= limit) {
@@ -523,6 +560,50 @@ impl Oracle {
             last = Some(change.at);
         }
         last.is_none_or(|last| now.saturating_sub(last) >= limit)
+    }
+
+    fn is_alive(&self, member: MemberId) -> bool {
+        self.lives.get(&member).is_some_and(|l| l.alive)
+    }
+
+    /// Of each member that lives: whether it is with more than half of the hosts.
+    pub(super) fn note_company(&mut self, members: &[(MemberId, bool)], now: Time) {
+        if let Some(absences) = &mut self.absences {
+            absences.note(members, now);
+        }
+    }
+
+    fn was_away_after(&self, member: MemberId, at: Time) -> bool {
+        self.absences.as_ref().is_some_and(|absences| absences.was_away_after(member, at))
+    }
+
+    /// Whether a member may have forgotten an end that nobody else had heard of.
+    fn may_forget_end(&mut self, member: MemberId, uid: Uid) -> bool {
+        let may = self.was_away_after(member, Time::ZERO);
+        if may {
+            self.dead.remove(&(member, uid));
+            self.tally.beyond_horizon += 1;
+        }
+        may
+    }
+
+    /// Whether a session may have ended so long ago that its tombstone is gone.
+    fn may_be_buried(&self, uid: Uid) -> bool {
+        self.absences.is_some() && self.sessions.get(&uid).is_some_and(|truth| truth.ended || truth.over)
+    }
+
+    /// Whether what a member shows of a session may be older than what it showed: it ended meanwhile, or was dropped.
+    fn may_begin_anew(&self, member: MemberId, uid: Uid) -> bool {
+        self.may_be_buried(uid) || self.was_away_after(member, Time::ZERO)
+    }
+
+    /// Whether nobody is known to hold the session, and in use, but members that were away for longer than tombstones live; or those
+    /// that hold the change saw it idle, whatever was done elsewhere.
+    fn may_be_dropped(&self, change: &Change, now: Time) -> bool {
+        let Some(absences) = &self.absences else { return false };
+        let created = self.changes_of(change.uid).next().map_or(Time::ZERO, |first| first.at);
+        self.is_idle_for(change.uid, now, |member| self.is_alive(member) && !absences.may_drop(member, created))
+            || self.is_idle_for(change.uid, now, |member| self.is_alive(member) && change.holders.contains(&member))
     }
 
     fn check_death(&self, member: MemberId, uid: Uid) -> Checked {

@@ -11,11 +11,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::Sched;
-use super::net::{ConnId, HostId, Net, Read, Ready};
+use super::net::{ConnId, Datagram, HostId, Net, Read, Ready};
 use super::swarm::Profile;
 use super::world::Event;
 use crate::engine::{Action, Control, Core, Effects, Inlet, Input, LaneRef, Outlet, Peer, Probe};
 use crate::id::{MemberId, Time};
+use crate::proto::link::LinkError;
 use crate::proto::outbound::{Drain, Gather};
 use crate::wire;
 
@@ -47,6 +48,10 @@ pub(super) struct Process {
     timer: Option<Time>,
     /// Members with whom a handshake was complete.
     met: BTreeSet<MemberId>,
+    /// How far its clock has jumped ahead.
+    jumped: Duration,
+    /// What the shell saw that may not be.
+    pub(super) wrong: Option<String>,
 }
 
 #[derive(Debug)]
@@ -96,7 +101,7 @@ impl Process {
             clippy::arc_with_non_send_sync,
             reason = "the engine shares its core by Arc; here one thread drives it"
         )]
-        let core = Arc::new(Core::new(profile.core(member, format!("n{host}.{number}"), addr_of(host), seed)));
+        let core = Arc::new(Core::new(profile.core(member, host, number, seed)));
         let control =
             Control::new(Arc::clone(&core), profile.control(seed), Box::new(|_, _| Cell::new(None)), Time::ZERO);
         net.boot(sched, host, number);
@@ -114,6 +119,8 @@ impl Process {
             gather: Gather::default(),
             timer: None,
             met: BTreeSet::new(),
+            jumped: Duration::ZERO,
+            wrong: None,
         }
     }
 
@@ -126,12 +133,21 @@ impl Process {
     pub(super) fn clock(&self, now: Time) -> Time {
         let elapsed = i64::try_from(now.saturating_sub(self.born).as_nanos()).unwrap_or(i64::MAX);
         let local = elapsed + elapsed / 1_000_000 * self.ppm;
-        Time::from_nanos(u64::try_from(local).unwrap_or(0))
+        Time::from_nanos(u64::try_from(local).unwrap_or(0)) + self.jumped
+    }
+
+    /// Its clock jumps ahead, as after a suspension that it did not notice, unless it did so before for longer than `most`.
+    pub(super) fn jump(&mut self, ahead: Duration, most: Duration) -> bool {
+        let may = self.jumped + ahead <= most;
+        if may {
+            self.jumped += ahead;
+        }
+        may
     }
 
     /// When this process's clock will show a time.
     fn when(&self, local: Time) -> Time {
-        let local = i64::try_from(local.as_nanos()).unwrap_or(i64::MAX / 2);
+        let local = i64::try_from(local.saturating_sub(self.jumped).as_nanos()).unwrap_or(i64::MAX / 2);
         let elapsed = local - local / 1_000_000 * self.ppm * 1_000_000 / (1_000_000 + self.ppm);
         self.born + Time::from_nanos(u64::try_from(elapsed).unwrap_or(0)) + Duration::from_micros(1)
     }
@@ -142,10 +158,7 @@ impl Process {
             match ready {
                 Ready::Accept(id) => self.accept(id, net, sched),
                 Ready::Io(id) => self.io(id, net, sched),
-                Ready::Datagram(from, bytes) => match wire::decode_ping(&bytes[..]) {
-                    Ok(ping) => self.core.post(Input::Ping(ping, ip_of(from))),
-                    Err(_) => crate::stats::bump(&self.core.counters.bad_pings),
-                },
+                Ready::Datagram(from, datagram) => self.take_in(from, &datagram),
                 Ready::Deadline(id) => self.deadline(id, net, sched),
             }
             self.settle(net, sched);
@@ -159,6 +172,19 @@ impl Process {
             self.settle(net, sched);
         }
         self.plan_timer(sched);
+    }
+
+    fn take_in(&mut self, from: HostId, datagram: &Datagram) {
+        match wire::decode_ping(&datagram.bytes[..]) {
+            Ok(ping) => {
+                let sent = datagram.sent.as_ref().map(|sent| wire::decode_ping(&sent[..]));
+                if sent.is_some_and(|sent| sent.as_ref() != Ok(&ping)) {
+                    self.wrong = Some(format!("n{} believed a ping that was damaged: {ping:?}", self.host));
+                }
+                self.core.post(Input::Ping(ping, ip_of(from)));
+            }
+            Err(_) => crate::stats::bump(&self.core.counters.bad_pings),
+        }
     }
 
     /// Carries out what the last call left: with no lock held, until nothing is left.
@@ -306,7 +332,10 @@ impl Process {
             Socket::Inlet(inlet) => {
                 inlet.filled(n);
                 let result = inlet.process(&self.core, now, &mut conn.out, &mut self.fx);
-                if result.is_err() {
+                if let Err(error) = &result {
+                    if !matches!(error, LinkError::Refuse(_)) {
+                        self.wrong = Some(format!("n{} refused what an honest member sent: {error}", self.host));
+                    }
                     let rest = &conn.out[conn.written..];
                     let _ = net.write(sched, id, conn.side, std::iter::once(rest));
                     return Step::Lost;

@@ -24,7 +24,8 @@ pub(super) struct Sched<E> {
 
 #[derive(Debug)]
 struct Entry<E> {
-    at: Time,
+    /// Nanoseconds since the start.
+    at: u64,
     sequence: u64,
     event: E,
 }
@@ -77,7 +78,7 @@ impl<E> Sched<E> {
 
     /// Plans an event; one in the past happens now.
     pub(super) fn at(&mut self, at: Time, event: E) {
-        let at = at.max(self.now);
+        let at = u64::try_from(at.max(self.now).as_nanos()).unwrap_or(u64::MAX);
         self.sequence += 1;
         self.heap.push(Entry { at, sequence: self.sequence, event });
     }
@@ -89,9 +90,9 @@ impl<E> Sched<E> {
     /// The next event, its time becoming the present one.
     pub(super) fn next(&mut self) -> Option<E> {
         let entry = self.heap.pop()?;
-        self.now = entry.at;
+        self.now = Time::from_nanos(entry.at);
         self.events += 1;
-        self.mix(u64::try_from(entry.at.as_nanos()).unwrap_or(u64::MAX) ^ entry.sequence.rotate_left(32));
+        self.mix(entry.at ^ entry.sequence.rotate_left(32));
         Some(entry.event)
     }
 

@@ -2,31 +2,18 @@
 //!
 //! Swarm testing: each class of fault is on with one half, with a strength of its own, and the load's shape is drawn
 //! too, so that seeds differ in kind. One seed in ten has no fault, one in ten exactly one: there nothing is excused.
-//! Half of the seeds lean to a situation besides that chance alone would hardly ever bring about.
 
 use std::time::Duration;
 
-use super::net::Weather;
+use super::lean::Lean;
+use super::net::{HostId, Weather};
+use super::options::{Options, Suppress};
+use super::process::addr_of;
 use crate::engine::{ControlSettings, CoreSettings};
 use crate::id::{MemberId, Time};
 use crate::proto::link::Identity;
 use crate::session::{Limits, Settings};
 use crate::wire;
-
-/// What a seed leans to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Lean {
-    /// Nothing in particular.
-    Nothing,
-    /// To ways of unequal length: what was caused arrives before its cause.
-    Detours,
-    /// To members that die when only some have what they wrote.
-    Torn,
-    /// To queues that overflow.
-    Flood,
-    /// To users who come back around the moment at which their session expires.
-    Returns,
-}
 
 /// A class of fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -51,6 +38,18 @@ pub(super) enum Fault {
     Reset,
     /// What one member writes reaches one other alone; then it dies, and at times the other too.
     Torn,
+    /// Each host sees its neighbours in a ring alone.
+    Ring,
+    /// Ways hold back what goes on them, and then deliver it all.
+    Clog,
+    /// A partition that changes its shape while it lasts.
+    Shift,
+    /// A node's clock jumps ahead.
+    Jump,
+    /// One host, or each, is away from the others for longer than tombstones live.
+    Absent,
+    /// The cluster falls into two parts of several hosts each for as long.
+    Apart,
 }
 
 impl Fault {
@@ -67,18 +66,32 @@ impl Fault {
         Self::Reset,
     ];
 
+    /// All of them.
+    pub(super) fn every() -> impl Iterator<Item = Self> {
+        Self::ALL.into_iter().chain(Self::BESIDES).chain([Self::Torn, Self::Absent, Self::Apart])
+    }
+
+    /// Those that come besides, so that seeds without them stay what they were.
+    pub(super) const BESIDES: [Self; 4] = [Self::Ring, Self::Clog, Self::Shift, Self::Jump];
+
     pub(super) fn name(self) -> &'static str {
         match self {
             Self::Kill => "kill",
-            Self::PowerLoss => "power loss",
+            Self::PowerLoss => "power-loss",
             Self::Leave => "leave",
             Self::Pause => "pause",
             Self::Isolate => "isolate",
-            Self::OneWay => "one way",
+            Self::OneWay => "one-way",
             Self::Partial => "partial",
             Self::Halves => "halves",
             Self::Reset => "reset",
             Self::Torn => "torn",
+            Self::Ring => "ring",
+            Self::Clog => "clog",
+            Self::Shift => "shift",
+            Self::Jump => "jump",
+            Self::Absent => "absent",
+            Self::Apart => "apart",
         }
     }
 }
@@ -94,6 +107,8 @@ pub(super) enum Kind {
     Swarm(Vec<Fault>),
 }
 
+/// What a store holds that is never full.
+pub(super) const STORE_BYTES_MAX: usize = 1 << 30;
 /// Queues below this hold no huge values.
 const HUGE_QUEUE: usize = 16 << 20;
 
@@ -149,24 +164,58 @@ pub(super) struct Profile {
     pub(super) spread_ms: u64,
     /// How long load and faults last.
     pub(super) length: Duration,
-    lanes: usize,
+    pub(super) lanes: usize,
     frequency: Duration,
-    queue_bytes_max: usize,
+    pub(super) queue_bytes_max: usize,
     pub(super) sessions: Settings,
+    /// Longest tolerated partition.
+    pub(super) partition_max: Duration,
+    /// What the store of each host holds at most, where that is little.
+    pub(super) store_bytes_max: Vec<usize>,
+    /// Whether some speak a later version of the protocol besides.
+    pub(super) mixed: bool,
+    /// What of all this is left out.
+    pub(super) suppress: Suppress,
 }
 
 impl Profile {
-    /// What a seed stands for. `rng` is the run's; what the seed leans to is drawn apart, so that it changes no other seed.
-    pub(super) fn new(seed: u64, rng: &mut fastrand::Rng) -> Self {
+    /// What a seed stands for, but for the options. `rng` is the run's; what the seed leans to is drawn apart, so that it
+    /// changes no other seed.
+    pub(super) fn new(seed: u64, options: &Options, rng: &mut fastrand::Rng) -> Self {
         let mut own = fastrand::Rng::with_seed(!seed);
         let profile = Self::draw(rng);
-        match own.u8(..8) {
-            0 => profile.with_detours(&mut own),
-            1 => profile.torn(&mut own),
-            2 => profile.flooded(&mut own),
-            3 => profile.with_returns(&mut own),
-            _ => profile,
+        let drawn = Lean::draw(&mut own);
+        let mut profile = profile.lean(options.lean.unwrap_or(drawn), &mut own);
+        profile.besides(&mut own);
+        profile.mixed = own.u8(..4) == 0;
+        profile.suppress(&options.suppress);
+        profile
+    }
+
+    /// Some faults more, for half of the seeds that lean to nothing which they would upset.
+    fn besides(&mut self, rng: &mut fastrand::Rng) {
+        if !matches!(self.lean, Lean::Nothing | Lean::Returns) {
+            return;
         }
+        match &mut self.kind {
+            Kind::Calm => {}
+            Kind::Single(fault) => {
+                if rng.u8(..4) == 0 {
+                    *fault = *pick(rng, &Fault::BESIDES);
+                }
+            }
+            Kind::Swarm(faults) => {
+                if rng.bool() {
+                    faults.extend(Fault::BESIDES.into_iter().filter(|_| rng.bool()));
+                    self.weather.flip = if rng.bool() { rng.f64() * 0.2 } else { 0.0 };
+                }
+            }
+        }
+    }
+
+    /// Whether sessions are left unused for long enough to expire.
+    pub(super) fn sessions_expire(&self) -> bool {
+        self.sessions.max_idle < Duration::from_secs(60)
     }
 
     fn draw(rng: &mut fastrand::Rng) -> Self {
@@ -191,6 +240,7 @@ impl Profile {
             window: if on(rng) { rng.usize(4 << 10..32 << 10) * if slow_net { 4 } else { 1 } } else { 256 << 10 },
             loss: if on(rng) { rng.f64() * 0.4 } else { 0.0 },
             double: if on(rng) { rng.f64() * 0.3 } else { 0.0 },
+            flip: 0.0,
             lost_dial: if on(rng) { rng.f64() * 0.3 } else { 0.0 },
             lag: if on(rng) { (0, 20_000) } else { (0, 100) },
         };
@@ -214,6 +264,10 @@ impl Profile {
             lanes: rng.usize(1..=3),
             frequency: Duration::from_millis(200),
             queue_bytes_max,
+            partition_max: Duration::from_secs(1800),
+            store_bytes_max: Vec::new(),
+            mixed: false,
+            suppress: Suppress::default(),
             sessions: Settings {
                 max_idle: Duration::from_millis(max_idle),
                 idle_grace: Duration::from_millis(rng.u64(500..2000)),
@@ -221,7 +275,8 @@ impl Profile {
                 // Where nothing is late, tombstones may go so soon that slow requests end after them.
                 horizon: Duration::from_millis(match (rng.bool(), &kind) {
                     (true, Kind::Calm) => 400,
-                    (true, _) => 4 * outage_ms + 6000,
+                    // What is under way on a narrow and long way is so for half a minute.
+                    (true, _) => 4 * outage_ms + 60_000,
                     (false, _) => 2_000_000,
                 }),
             },
@@ -229,74 +284,6 @@ impl Profile {
             weather,
             load,
         }
-    }
-
-    fn with_detours(mut self, rng: &mut fastrand::Rng) -> Self {
-        self.lean = Lean::Detours;
-        self.nodes = self.nodes.max(3);
-        if rng.bool() {
-            self.kind = Kind::Calm;
-            let weather = &mut self.weather;
-            (weather.tail, weather.loss, weather.double, weather.lost_dial, weather.lag) =
-                (0.0, 0.0, 0.0, 0.0, (0, 100));
-            weather.window = 256 << 10;
-            self.queue_bytes_max = 64 << 20;
-            self.load.ack_timeout = Duration::from_secs(5);
-        }
-        self.lengthen(rng);
-        self.load.share(rng);
-        self
-    }
-
-    fn torn(mut self, rng: &mut fastrand::Rng) -> Self {
-        self.lean = Lean::Torn;
-        self.nodes = self.nodes.max(3);
-        let mut faults = vec![Fault::Torn; 3];
-        faults.extend(Fault::ALL.into_iter().filter(|_| rng.u8(..4) == 0));
-        self.storm(faults, 1500);
-        self.fault_every_ms = 600.0 + rng.f64() * 1500.0;
-        self.load.share(rng);
-        self
-    }
-
-    fn flooded(mut self, rng: &mut fastrand::Rng) -> Self {
-        self.lean = Lean::Flood;
-        self.queue_bytes_max = rng.usize(40 << 10..64 << 10);
-        self.weather.window = rng.usize(4 << 10..16 << 10);
-        // Nobody is away for so long that he is dropped and repaired for that.
-        let faults = [Fault::Pause, Fault::Isolate, Fault::OneWay, Fault::Partial, Fault::Reset];
-        self.storm(faults.into_iter().filter(|_| rng.bool()).chain([Fault::Pause]).collect(), 900);
-        self.fault_every_ms = 300.0 + rng.f64() * 700.0;
-        (self.load.value, self.load.tail, self.load.huge) = (2048, 0.0, 0.0);
-        self.load.queue_wait = Duration::from_millis(rng.u64(0..30));
-        self.load.think_ms /= 1.5;
-        self
-    }
-
-    fn with_returns(mut self, rng: &mut fastrand::Rng) -> Self {
-        self.lean = Lean::Returns;
-        let idle = rng.u64(1500..3000);
-        self.sessions.max_idle = Duration::from_millis(idle);
-        self.load.away_ms = Some(idle);
-        self.load.away = 0.2 + rng.f64() * 0.6;
-        if rng.bool() {
-            self.lengthen(rng);
-        }
-        self.load.roam = rng.f64();
-        self
-    }
-
-    fn storm(&mut self, faults: Vec<Fault>, outage_ms: u64) {
-        self.kind = Kind::Swarm(faults);
-        self.outage_ms = outage_ms;
-        self.sessions.horizon = self.sessions.horizon.max(Duration::from_millis(4 * outage_ms + 6000));
-    }
-
-    /// Some ways become much longer than others, but not so long that who is verified by an echo could fail to answer.
-    fn lengthen(&mut self, rng: &mut fastrand::Rng) {
-        self.weather.latency = (20, 400);
-        let mut way = || if rng.u8(..3) == 0 { rng.u64(30_000..90_000) } else { 0 };
-        self.weather.detour = (0..self.nodes).map(|_| (0..self.nodes).map(|_| way()).collect()).collect();
     }
 
     /// How much longer than others a way is.
@@ -318,18 +305,37 @@ impl Profile {
         }
     }
 
-    pub(super) fn queue_bytes_max(&self) -> usize {
-        self.queue_bytes_max
+    /// Which versions of the protocol an incarnation speaks. Where they are mixed half of them know a later one, so that each start
+    /// may be an upgrade or the contrary.
+    pub(super) fn versions(&self, member: MemberId) -> (u8, u8) {
+        let (low, high) = wire::PROTOCOL;
+        let later = self.mixed && member.0 & 1 == 1;
+        (low, high + u8::from(later))
     }
 
-    pub(super) fn core(&self, member: MemberId, name: String, addr: std::net::SocketAddr, seed: u64) -> CoreSettings {
+    /// Whether this host's store, or any, holds little.
+    pub(super) fn is_full(&self, host: Option<HostId>) -> bool {
+        match host {
+            None => !self.store_bytes_max.is_empty(),
+            Some(host) => self.store_bytes_max.get(host).is_some_and(|max| *max < STORE_BYTES_MAX),
+        }
+    }
+
+    pub(super) fn core(&self, member: MemberId, host: HostId, number: u32, seed: u64) -> CoreSettings {
+        let (name, addr) = (format!("n{host}.{number}"), addr_of(host));
         CoreSettings {
-            identity: Identity { member, cluster: wire::cluster_tag("sim"), name, addr },
+            identity: Identity {
+                member,
+                cluster: wire::cluster_tag("sim"),
+                name,
+                addr,
+                versions: self.versions(member),
+            },
             lanes: self.lanes,
             limits: Limits {
                 value_bytes_max: 1 << 20,
                 session_bytes_max: 16 << 20,
-                store_bytes_max: 1 << 30,
+                store_bytes_max: self.store_bytes_max.get(host).copied().unwrap_or(STORE_BYTES_MAX),
                 tombstones_max: 1 << 16,
                 contexts_max: 4,
             },
@@ -337,7 +343,7 @@ impl Profile {
             high_water: self.queue_bytes_max / 4,
             low_water: self.queue_bytes_max / 8,
             queue_bytes_max: self.queue_bytes_max,
-            event_queue: 4096,
+            event_queue: 1024,
             session_events: seed & 1 == 0,
             seed,
         }
@@ -349,7 +355,8 @@ impl Profile {
             drop_time: self.frequency * 5,
             verify_timeout: Time::from_millis(250),
             state_transfer_timeout: Time::from_secs(60),
-            partition_max: Time::from_secs(1800),
+            partition_max: self.partition_max,
+            queue_wait: Time::from_secs(1),
             members_max: 64,
             seed,
         }
@@ -388,7 +395,7 @@ impl Load {
     }
 
     /// Sessions are used at several nodes at once, also those of later logins.
-    fn share(&mut self, rng: &mut fastrand::Rng) {
+    pub(super) fn share(&mut self, rng: &mut fastrand::Rng) {
         self.roam = 0.5 + rng.f64() * 0.5;
         self.hot = 0.5 + rng.f64() * 0.5;
         self.fresh_id = rng.f64() * 0.3;
@@ -396,7 +403,7 @@ impl Load {
 
     /// About as many requests a second whatever the number of users.
     fn paced(mut self, rng: &mut fastrand::Rng) -> Self {
-        let per_second = 80.0 + rng.f64() * 160.0;
+        let per_second = 180.0 + rng.f64() * 360.0;
         #[expect(clippy::cast_precision_loss, reason = "a few users")]
         {
             self.think_ms = 1000.0 * self.users as f64 / per_second;

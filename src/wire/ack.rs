@@ -8,6 +8,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 use super::header::Header;
 use super::{Frame, FrameError, Kind};
+use crate::mark::hit;
 
 /// Cumulative acknowledgement of a lane: counts of wire frames after Hello.
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
@@ -89,11 +90,11 @@ impl Frame {
     /// When it is another kind, has too many refusals, or its counts contradict each other.
     pub fn ack(&self) -> Result<Ack, FrameError> {
         let (body, _, payload) = self.body(Kind::Ack)?;
-        let (counts, refused) = Counts::ref_from_prefix(body).map_err(|_| FrameError::Body)?;
-        let refused = <[Refused]>::ref_from_bytes(refused).map_err(|_| FrameError::Body)?;
+        let (counts, refused) = Counts::ref_from_prefix(body).map_err(|_| hit!(AckCut => FrameError::Body))?;
+        let refused = <[Refused]>::ref_from_bytes(refused).map_err(|_| hit!(AckRefusalCut => FrameError::Body))?;
         let (received, applied) = (counts.received.get(), counts.applied.get());
         if applied > received || refused.len() > Ack::REFUSED_MAX || !payload.is_empty() {
-            return Err(FrameError::Body);
+            return Err(hit!(AckCounts => FrameError::Body));
         }
         let refused = refused.iter().map(Refused::get).collect::<Result<_, _>>()?;
         Ok(Ack { received, applied, refused })
@@ -120,7 +121,7 @@ const _: () = assert!(size_of::<Counts>() == 16 && size_of::<Refused>() == 16);
 
 impl Refused {
     fn get(&self) -> Result<(u64, RefusedCode), FrameError> {
-        let code = RefusedCode::from_wire(self.code).ok_or(FrameError::Body)?;
+        let code = RefusedCode::from_wire(self.code).ok_or_else(|| hit!(AckRefusalCode => FrameError::Body))?;
         Ok((self.position.get(), code))
     }
 }

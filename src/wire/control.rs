@@ -6,12 +6,14 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 use super::header::{Header, pad16};
 use super::layout::UidLayout;
+use super::listing::{Listing, encode_listing};
 use super::{BY_REFERENCE, Frame, FrameError, FrameOut, Kind, frame};
 use crate::buffer::{Buf, Slice};
 use crate::id::{MemberId, NodeState, Uid};
+use crate::mark::hit;
 
 /// Sums in a digest.
-pub const DIGEST_SUMS: usize = 256;
+pub const DIGEST_SUMS: usize = 4096;
 
 /// Small messages with fixed layouts, counted on the lane like session frames (but Echo/EchoReply on a probe are not).
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,12 +32,18 @@ pub enum Control {
     EchoReply(u64),
     /// Application message: topic, payload.
     Message(u32, Slice),
-    /// What the sender shows of a context, summed up: the context, whether this answers another, the sums.
-    Digest(Vec<u8>, bool, Box<[u64; DIGEST_SUMS]>),
+    /// What the sender holds of a context, summed up: the context, a number that the answer carries, the sums. It asks for
+    /// listings of the buckets that differ.
+    Digest(Vec<u8>, u64, Box<[u64; DIGEST_SUMS]>),
+    /// Such a listing.
+    Listing(Box<Listing>),
     /// Asks whether the receiver reaches a member that answers the sender nothing; the number comes back.
     Reach(MemberId, u64),
     /// The member answered the sender of this. There is no word for the contrary: who asked waits no longer than for its own echo.
     Reached(MemberId, u64),
+    /// What only the dialect of a later version has.
+    #[cfg(feature = "sim")]
+    Later,
 }
 
 /// Encodes a control frame. The payload of a message travels by reference when it is large.
@@ -59,10 +67,13 @@ pub fn encode_control(control: &Control) -> FrameOut {
         Control::Message(topic, payload) => encode_message(*topic, payload),
         Control::Reach(member, number) => FrameOut::fixed(Kind::Reach, &About::new(*member, *number), &[]),
         Control::Reached(member, number) => FrameOut::fixed(Kind::Reached, &About::new(*member, *number), &[]),
-        Control::Digest(context, answer, sums) => {
-            let digest = Sums { answer: u8::from(*answer), reserved: [0; 7], sums: sums.map(U64::new) };
-            FrameOut::fixed(Kind::Digest, &digest, context)
+        Control::Digest(context, round, sums) => {
+            let sums = Sums { round: U64::new(*round), sums: sums.map(U64::new) };
+            FrameOut::fixed(Kind::Digest, &sums, context)
         }
+        Control::Listing(listing) => encode_listing(listing),
+        #[cfg(feature = "sim")]
+        Control::Later => FrameOut::fixed(Kind::Later, &U64::ZERO, &[]),
     }
 }
 
@@ -85,7 +96,7 @@ impl Frame {
             }
             Kind::Status => {
                 let [state, ..] = self.fixed::<[u8; 8]>(self.kind)?;
-                NodeState::from_wire(*state).map(Control::Status).ok_or(FrameError::Body)
+                NodeState::from_wire(*state).map(Control::Status).ok_or_else(|| hit!(StatusState => FrameError::Body))
             }
             Kind::Echo => Ok(Control::Echo(self.fixed::<U64>(self.kind)?.get())),
             Kind::EchoReply => Ok(Control::EchoReply(self.fixed::<U64>(self.kind)?.get())),
@@ -95,19 +106,21 @@ impl Frame {
             }
             Kind::Digest => {
                 let (digest, _, context) = self.fixed_with_payload::<Sums>(self.kind)?;
-                let answer = match digest.answer {
-                    0 => false,
-                    1 => true,
-                    _ => return Err(FrameError::Body),
-                };
-                Ok(Control::Digest(context.to_vec(), answer, Box::new(digest.sums.map(U64::get))))
+                let mut sums = Box::new([0; DIGEST_SUMS]);
+                for (sum, sent) in sums.iter_mut().zip(&digest.sums) {
+                    *sum = sent.get();
+                }
+                Ok(Control::Digest(context.to_vec(), digest.round.get(), sums))
             }
+            Kind::Listing => Ok(Control::Listing(Box::new(self.listing()?))),
             Kind::Reach => self.fixed::<About>(self.kind)?.get().map(|(member, number)| Control::Reach(member, number)),
             Kind::Reached => {
                 self.fixed::<About>(self.kind)?.get().map(|(member, number)| Control::Reached(member, number))
             }
+            #[cfg(feature = "sim")]
+            Kind::Later => Ok(Control::Later),
             Kind::Hello | Kind::Welcome | Kind::Refuse | Kind::Ack | Kind::Session | Kind::Part => {
-                Err(FrameError::Kind)
+                Err(hit!(ControlKind => FrameError::Kind))
             }
         }
     }
@@ -149,7 +162,7 @@ impl About {
     /// A member and a number; nobody is no member.
     fn get(&self) -> Result<(MemberId, u64), FrameError> {
         match MemberId(self.member.get()) {
-            MemberId::NONE => Err(FrameError::Body),
+            MemberId::NONE => Err(hit!(ReachOfNobody => FrameError::Body)),
             member => Ok((member, self.number.get())),
         }
     }
@@ -174,7 +187,6 @@ struct Topic {
 #[derive(FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
 #[repr(C)]
 struct Sums {
-    answer: u8,
-    reserved: [u8; 7],
+    round: U64,
     sums: [U64; DIGEST_SUMS],
 }

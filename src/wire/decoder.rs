@@ -11,6 +11,7 @@ use super::header::Header;
 use super::part::{self, Joint};
 use super::{FRAME_BYTES_MAX, FRAME_BYTES_UNAUTHENTICATED, Frame, FrameError, HEADER_LEN, Kind};
 use crate::buffer::Buf;
+use crate::mark::hit;
 
 /// A receive chunk: large enough that one read takes what a busy lane has, small enough that every lane may have one.
 const CHUNK: usize = (64 << 10) - 16;
@@ -167,7 +168,7 @@ impl Decoder {
     /// Moves what came of a part's piece to the joint, and sends the rest there.
     fn start_of_piece(&mut self, header: Header) -> Result<Step, FrameError> {
         if self.frame_max == FRAME_BYTES_UNAUTHENTICATED {
-            return Err(FrameError::Order);
+            return Err(hit!(PartOfAStranger => FrameError::Order));
         }
         if self.buf.len() < part::HEAD_LEN {
             return Ok(Step::Starved);

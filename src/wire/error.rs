@@ -55,3 +55,6 @@ impl fmt::Display for FrameError {
 }
 
 impl Error for FrameError {}
+
+#[cfg(test)]
+mod tests;

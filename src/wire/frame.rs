@@ -6,6 +6,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 use super::header::Header;
 use super::{FRAME_BYTES_MAX, FrameError, KEPT_IN_PLACE, Kind, part};
 use crate::buffer::{Buf, Slice};
+use crate::mark::hit;
 
 /// One encoded frame ready to be gathered: shared, so that fan-out costs reference counts.
 ///
@@ -71,7 +72,7 @@ impl Frame {
         let bytes = self.bytes.as_bytes();
         let header = Header::of_frame(bytes)?;
         if header.kind != kind {
-            return Err(FrameError::Kind);
+            return Err(hit!(BodyOfAnotherKind => FrameError::Kind));
         }
         let (meta, payload_at) = (header.meta_len, header.payload_at());
         Ok((&bytes[super::HEADER_LEN..][..meta], payload_at, &bytes[payload_at..][..header.payload_len]))
@@ -84,9 +85,9 @@ impl Frame {
     {
         let (body, _, payload) = self.body(kind)?;
         if !payload.is_empty() {
-            return Err(FrameError::Body);
+            return Err(hit!(BodyWithPayload => FrameError::Body));
         }
-        T::ref_from_bytes(body).map_err(|_| FrameError::Body)
+        T::ref_from_bytes(body).map_err(|_| hit!(BodyLength => FrameError::Body))
     }
 
     /// The fixed body of a frame of this kind, and its payload.
@@ -95,7 +96,7 @@ impl Frame {
         T: FromBytes + Immutable + KnownLayout + Unaligned,
     {
         let (body, at, payload) = self.body(kind)?;
-        let body = T::ref_from_bytes(body).map_err(|_| FrameError::Body)?;
+        let body = T::ref_from_bytes(body).map_err(|_| hit!(BodyLengthBesidePayload => FrameError::Body))?;
         Ok((body, at, payload))
     }
 }

@@ -9,6 +9,7 @@ use zerocopy::little_endian::{U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 use super::{FrameError, HEADER_LEN};
+use crate::mark::hit;
 
 /// Layout version of header and bodies.
 const WIRE_VERSION: u8 = 1;
@@ -54,6 +55,11 @@ pub enum Kind {
     Reach = 15,
     /// It does.
     Reached = 16,
+    /// What the sender holds where digests differ.
+    Listing = 17,
+    /// What only the dialect of a later version has, for runs in which both are mixed.
+    #[cfg(feature = "sim")]
+    Later = 250,
 }
 
 impl Kind {
@@ -75,6 +81,9 @@ impl Kind {
             14 => Self::Digest,
             15 => Self::Reach,
             16 => Self::Reached,
+            17 => Self::Listing,
+            #[cfg(feature = "sim")]
+            250 => Self::Later,
             _ => return None,
         })
     }
@@ -155,20 +164,20 @@ impl Header {
     pub(super) fn check(bytes: &[u8], frame_max: usize) -> Result<Self, FrameError> {
         let layout = Layout::at(bytes)?;
         if layout.magic != MAGIC {
-            return Err(FrameError::Magic);
+            return Err(hit!(FrameMagic => FrameError::Magic));
         }
         if layout.version != WIRE_VERSION {
-            return Err(FrameError::Version);
+            return Err(hit!(FrameVersion => FrameError::Version));
         }
         if layout.checksum.get() != layout.checksum() {
-            return Err(FrameError::Checksum);
+            return Err(hit!(FrameChecksum => FrameError::Checksum));
         }
         if layout.schema != SCHEMA || layout.flags != 0 || layout.reserved.get() != 0 {
-            return Err(FrameError::Version);
+            return Err(hit!(FrameReserved => FrameError::Version));
         }
         let header = layout.header()?;
         if header.frame_len > frame_max {
-            return Err(FrameError::TooLarge);
+            return Err(hit!(FrameTooLarge => FrameError::TooLarge));
         }
         Ok(header)
     }
@@ -177,7 +186,7 @@ impl Header {
     pub(super) fn of_frame(bytes: &[u8]) -> Result<Self, FrameError> {
         let header = Layout::at(bytes)?.header()?;
         if header.frame_len != bytes.len() {
-            return Err(FrameError::Length);
+            return Err(hit!(FrameIsCut => FrameError::Length));
         }
         Ok(header)
     }
@@ -192,20 +201,19 @@ impl Layout {
     fn at(bytes: &[u8]) -> Result<&Self, FrameError> {
         match Self::ref_from_prefix(bytes) {
             Ok((layout, _)) => Ok(layout),
-            Err(_) => Err(FrameError::Truncated),
+            Err(_) => Err(hit!(FrameWithoutHeader => FrameError::Truncated)),
         }
     }
 
     fn header(&self) -> Result<Header, FrameError> {
-        let kind = Kind::from_wire(self.kind).ok_or(FrameError::Kind)?;
-        let [frame_len, meta_len, payload_len] =
-            [self.frame_len, self.meta_len, self.payload_len].map(|n| u64::from(n.get()));
-        let whole = HEADER_LEN as u64 + meta_len.next_multiple_of(16) + payload_len;
-        if frame_len != whole.next_multiple_of(16) {
-            return Err(FrameError::Length);
+        let kind = Kind::from_wire(self.kind).ok_or_else(|| hit!(FrameKind => FrameError::Kind))?;
+        let [frame_len, meta_len, payload_len] = [self.frame_len, self.meta_len, self.payload_len].map(U32::get);
+        let whole = HEADER_LEN as u64 + u64::from(meta_len).next_multiple_of(16) + u64::from(payload_len);
+        if u64::from(frame_len) != whole.next_multiple_of(16) {
+            return Err(hit!(FrameLengths => FrameError::Length));
         }
-        let wide = |n: u64| usize::try_from(n).map_err(|_| FrameError::TooLarge);
-        Ok(Header { kind, frame_len: wide(frame_len)?, meta_len: wide(meta_len)?, payload_len: wide(payload_len)? })
+        let [frame_len, meta_len, payload_len] = [frame_len, meta_len, payload_len].map(|n| n as usize);
+        Ok(Header { kind, frame_len, meta_len, payload_len })
     }
 }
 

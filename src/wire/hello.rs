@@ -12,6 +12,7 @@ use zerocopy::{FromBytes, FromZeros, Immutable, IntoBytes, KnownLayout, Unaligne
 use super::layout::{Addr, Proof, Text};
 use super::{Frame, FrameError, FrameOut, Kind, NAME_BYTES_MAX};
 use crate::id::{MemberId, NodeState};
+use crate::mark::hit;
 
 /// First frame of a lane, from the dialler.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -144,10 +145,10 @@ impl Frame {
         let probe = match layout.probe {
             0 => false,
             1 => true,
-            _ => return Err(FrameError::Body),
+            _ => return Err(hit!(HelloProbe => FrameError::Body)),
         };
         if low > high {
-            return Err(FrameError::Body);
+            return Err(hit!(HelloVersions => FrameError::Body));
         }
         Ok(Hello {
             versions: (low, high),
@@ -156,7 +157,7 @@ impl Frame {
             expect: MemberId(layout.expect.get()),
             lane: layout.lane.get(),
             lanes: layout.lanes.get(),
-            state: NodeState::from_wire(layout.state).ok_or(FrameError::Body)?,
+            state: NodeState::from_wire(layout.state).ok_or_else(|| hit!(HelloState => FrameError::Body))?,
             probe,
             addr: layout.addr.get()?,
             name: layout.name.get()?.to_owned(),
@@ -173,7 +174,7 @@ impl Frame {
         Ok(Welcome {
             version: layout.version,
             member: MemberId(layout.member.get()),
-            state: NodeState::from_wire(layout.state).ok_or(FrameError::Body)?,
+            state: NodeState::from_wire(layout.state).ok_or_else(|| hit!(WelcomeState => FrameError::Body))?,
             name: layout.name.get()?.to_owned(),
         })
     }
@@ -185,7 +186,7 @@ impl Frame {
     /// When it is another kind, or the reason is unknown.
     pub fn refuse(&self) -> Result<RefuseReason, FrameError> {
         let layout: &RefuseLayout = self.fixed(Kind::Refuse)?;
-        RefuseReason::from_wire(layout.reason).ok_or(FrameError::Body)
+        RefuseReason::from_wire(layout.reason).ok_or_else(|| hit!(RefuseReasonUnknown => FrameError::Body))
     }
 }
 

@@ -7,6 +7,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 use super::FrameError;
 use crate::id::{MemberId, Uid};
+use crate::mark::hit;
 
 /// A socket address: 24 bytes. The flow label and scope of IPv6 mean nothing on another host and do not travel.
 #[derive(Clone, Copy, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
@@ -43,7 +44,7 @@ impl Addr {
                 IpAddr::V4(Ipv4Addr::new(a, b, c, d))
             }
             6 => IpAddr::V6(Ipv6Addr::from(self.ip)),
-            _ => return Err(FrameError::Body),
+            _ => return Err(hit!(AddressFamily => FrameError::Body)),
         };
         Ok(SocketAddr::new(ip, self.port.get()))
     }
@@ -71,8 +72,8 @@ impl<const N: usize> Text<N> {
     }
 
     pub(super) fn get(&self) -> Result<&str, FrameError> {
-        let bytes = self.bytes.get(..usize::from(self.len)).ok_or(FrameError::Body)?;
-        str::from_utf8(bytes).map_err(|_| FrameError::Body)
+        let bytes = self.bytes.get(..usize::from(self.len)).ok_or_else(|| hit!(TextLength => FrameError::Body))?;
+        str::from_utf8(bytes).map_err(|_| hit!(TextEncoding => FrameError::Body))
     }
 }
 
@@ -106,7 +107,7 @@ impl UidLayout {
     pub(super) fn get(&self) -> Result<Uid, FrameError> {
         let counter = self.counter.get();
         if counter > COUNTER_MAX {
-            return Err(FrameError::Body);
+            return Err(hit!(UidCounter => FrameError::Body));
         }
         Ok(Uid { counter, member: MemberId(self.member.get()) })
     }

@@ -21,6 +21,7 @@ mod frame;
 mod header;
 mod hello;
 mod layout;
+mod listing;
 mod part;
 mod ping;
 mod session;
@@ -34,6 +35,7 @@ pub use error::FrameError;
 pub use frame::{Frame, FrameOut};
 pub use header::Kind;
 pub use hello::{Hello, RefuseReason, Welcome, cluster_tag, encode_hello, encode_refuse, encode_welcome};
+pub use listing::{Entry, Listing};
 pub use ping::{PING_LEN, Ping, decode_ping, encode_ping};
 pub use session::{AttrOut, AttrView, SessionOut, SessionView, encode_session, flags};
 

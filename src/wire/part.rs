@@ -11,6 +11,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 use super::header::Header;
 use super::{FRAME_BYTES_MAX, Frame, FrameError, FrameOut, HEADER_LEN, Kind, PART_BYTES};
 use crate::buffer::{Buf, Slice};
+use crate::mark::hit;
 
 /// Bytes of a `Part` frame before its piece.
 pub(super) const HEAD_LEN: usize = HEADER_LEN + size_of::<Layout>();
@@ -82,18 +83,16 @@ impl Joint {
         head: &[u8],
         whole_max: usize,
     ) -> Result<&'a mut Self, FrameError> {
-        let body = head.get(HEADER_LEN..HEADER_LEN + header.meta_len).ok_or(FrameError::Part)?;
-        let layout = Layout::ref_from_bytes(body).map_err(|_| FrameError::Part)?;
-        let wide = |n: U64| usize::try_from(n.get()).map_err(|_| FrameError::TooLarge);
-        let (total, offset) = (wide(layout.total)?, wide(layout.offset)?);
-        if total > whole_max {
-            return Err(FrameError::TooLarge);
-        }
+        let body =
+            head.get(HEADER_LEN..HEADER_LEN + header.meta_len).ok_or_else(|| hit!(PartHeadLong => FrameError::Part))?;
+        let layout = Layout::ref_from_bytes(body).map_err(|_| hit!(PartHeadShort => FrameError::Part))?;
+        let total = usize::try_from(layout.total.get()).ok().filter(|total| *total <= whole_max);
+        let total = total.ok_or_else(|| hit!(PartTooLarge => FrameError::TooLarge))?;
         let (expected, announced) = joint.as_ref().map_or((0, total), |j| (j.bytes.len(), j.total));
         let piece = header.payload_len;
-        if offset != expected || total != announced || piece == 0 || !piece.is_multiple_of(16) || piece > total - offset
-        {
-            return Err(FrameError::Part);
+        let is_next = layout.offset.get() == expected as u64 && total == announced;
+        if !is_next || piece == 0 || !piece.is_multiple_of(16) || piece > total - expected {
+            return Err(hit!(PartOutOfPlace => FrameError::Part));
         }
         let joint = joint.get_or_insert_with(|| Self { bytes: Buf::new(), total });
         joint.make_room(piece);
@@ -130,7 +129,7 @@ impl Joint {
     pub(super) fn finish(self) -> Result<Frame, FrameError> {
         let header = Header::check(self.bytes.as_bytes(), self.total)?;
         if header.frame_len != self.total || header.kind == Kind::Part {
-            return Err(FrameError::Part);
+            return Err(hit!(PartsJoinToNoFrame => FrameError::Part));
         }
         Ok(Frame { kind: header.kind, bytes: self.bytes.freeze() })
     }

@@ -12,6 +12,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 use super::layout::{Addr, Text};
 use super::{FrameError, NAME_BYTES_MAX, ROUTE_BYTES_MAX};
 use crate::id::{MemberId, NodeState};
+use crate::mark::hit;
 
 /// Bytes of a ping.
 pub const PING_LEN: usize = 256;
@@ -74,26 +75,26 @@ pub fn encode_ping(ping: &Ping) -> [u8; PING_LEN] {
 ///
 /// When it is no ping, is damaged, or a field has no meaning. Nobody answers a bad datagram; it is counted.
 pub fn decode_ping(bytes: &[u8]) -> Result<Ping, FrameError> {
-    if bytes.get(..4).ok_or(FrameError::Truncated)? != MAGIC {
-        return Err(FrameError::Magic);
+    if bytes.get(..4).ok_or_else(|| hit!(PingCutInMagic => FrameError::Truncated))? != MAGIC {
+        return Err(hit!(PingMagic => FrameError::Magic));
     }
     if bytes.len() < PING_LEN {
-        return Err(FrameError::Truncated);
+        return Err(hit!(PingCut => FrameError::Truncated));
     }
-    let layout = Layout::ref_from_bytes(bytes).map_err(|_| FrameError::Length)?;
+    let layout = Layout::ref_from_bytes(bytes).map_err(|_| hit!(PingTooLong => FrameError::Length))?;
     if layout.checksum.get() != layout.checksum() {
-        return Err(FrameError::Checksum);
+        return Err(hit!(PingChecksum => FrameError::Checksum));
     }
     let [low, high] = layout.versions;
     if low > high {
-        return Err(FrameError::Body);
+        return Err(hit!(PingVersions => FrameError::Body));
     }
     Ok(Ping {
         versions: (low, high),
         cluster: layout.cluster.get(),
         member: MemberId(layout.member.get()),
         seq: layout.seq.get(),
-        state: NodeState::from_wire(layout.state).ok_or(FrameError::Body)?,
+        state: NodeState::from_wire(layout.state).ok_or_else(|| hit!(PingState => FrameError::Body))?,
         addr: layout.addr.get()?,
         name: layout.name.get()?.to_owned(),
         route: layout.route.get()?.to_owned(),

@@ -25,6 +25,7 @@ use super::layout::COUNTER_MAX;
 use super::{BY_REFERENCE, Frame, FrameError, FrameOut, HEADER_LEN, Kind, frame};
 use crate::buffer::{Buf, Slice};
 use crate::id::{MemberId, Uid, Version};
+use crate::mark::hit;
 
 /// Flags of a session frame.
 pub mod flags {
@@ -124,9 +125,9 @@ impl Frame {
         let validator = ArchiveValidator::with_max_depth(archive, NonZeroUsize::new(ARCHIVE_DEPTH_MAX));
         let meta =
             access_with_context::<ArchivedMeta<'static>, _, Failure>(archive, &mut Validator::new(validator, ()))
-                .map_err(|_| FrameError::Meta)?;
+                .map_err(|_| hit!(SessionArchive => FrameError::Meta))?;
         if !meta.is_sound(payload.len()) {
-            return Err(FrameError::Meta);
+            return Err(hit!(SessionTable => FrameError::Meta));
         }
         Ok(SessionView { meta, frame: &self.bytes, payload_at })
     }

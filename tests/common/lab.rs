@@ -3,6 +3,7 @@
 //! Needs root and the `ip` command (and `nft` for loss); without them a test says SKIP, or fails where
 //! `CI_REQUIRE_TOOLS=1` says that everything must run. Names are unique for each run, and everything made is taken down.
 
+use std::ffi::OsStr;
 use std::io::Write as _;
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -97,13 +98,24 @@ impl Lab {
         self.nft(host, "delete table inet loss\n");
     }
 
+    /// Loses everything between a host and the others, both ways and without a word to either, until [`Lab::rejoin`].
+    pub fn isolate(&self, host: usize) {
+        let (port, hook) = (self.port(host), "type filter hook forward priority 0; policy accept;");
+        let drops = format!("iifname \"{port}\" drop\n    oifname \"{port}\" drop\n");
+        nft(
+            &self.bridge(),
+            &format!("table bridge cut{host} {{\n  chain between {{\n    {hook}\n    {drops}  }}\n}}\n"),
+        );
+    }
+
+    /// Ends what [`Lab::isolate`] began.
+    pub fn rejoin(&self, host: usize) {
+        nft(&self.bridge(), &format!("delete table bridge cut{host}\n"));
+    }
+
     /// Gives a host's packet filter these commands.
     pub fn nft(&self, host: usize, commands: &str) {
-        let mut nft = Command::new("ip");
-        nft.args(["netns", "exec", &self.host(host), "nft", "-f", "-"]).stdin(Stdio::piped());
-        let mut child = ok(nft.spawn());
-        ok(child.stdin.take().expect("a pipe").write_all(commands.as_bytes()));
-        assert!(child.wait().is_ok_and(|status| status.success()), "nft takes {commands}");
+        nft(&self.host(host), commands);
     }
 
     /// Packets that [`Lab::lose`] has taken at a host by its first rule.
@@ -119,8 +131,20 @@ impl Lab {
         String::from_utf8_lossy(&output.stdout).into_owned()
     }
 
+    /// A program to run on a host. `ip` becomes it: the process that is killed is the one that was started.
+    pub fn command(&self, host: usize, program: impl AsRef<OsStr>) -> Command {
+        let mut command = Command::new("ip");
+        command.args(["netns", "exec", &self.host(host)]).arg(program);
+        command
+    }
+
     /// Starts a member on a host; it is not ready yet.
     pub fn launch(&self, cluster: &Cluster, host: usize, more: &[&str]) -> Member {
+        Member(ok(self.process(cluster, host, more)))
+    }
+
+    /// The same as a mere process.
+    pub fn process(&self, cluster: &Cluster, host: usize, more: &[&str]) -> Result<Process, String> {
         let name = ["a", "b", "c", "d"][host];
         let address = address(host);
         let own = [
@@ -129,13 +153,11 @@ impl Lab {
             String::from("--insecure-plaintext"),
             String::from("--multicast-ttl=1"),
         ];
-        let mut command = Command::new("ip");
-        command.args(["netns", "exec", &self.host(host)]).arg(program());
+        let mut command = self.command(host, program());
         command.args(["member", "--json", &format!("--name={name}")]);
         let flags: Vec<&str> = own.iter().map(String::as_str).chain(more.iter().copied()).collect();
         command.args(cluster.flags(&flags));
-        // `ip` becomes the member: the process that is killed is the one that was started.
-        Member(ok(Process::spawn(command, name)))
+        Process::spawn(command, name)
     }
 
     pub fn members<const N: usize>(&self, cluster: &Cluster) -> [Member; N] {
@@ -167,4 +189,13 @@ pub fn address(host: usize) -> String {
 fn ip(arguments: &[&str]) {
     let output = Command::new("ip").args(arguments).output().expect("ip runs");
     assert!(output.status.success(), "ip {}: {}", arguments.join(" "), String::from_utf8_lossy(&output.stderr));
+}
+
+/// Gives the packet filter of a namespace these commands.
+fn nft(namespace: &str, commands: &str) {
+    let mut nft = Command::new("ip");
+    nft.args(["netns", "exec", namespace, "nft", "-f", "-"]).stdin(Stdio::piped());
+    let mut child = ok(nft.spawn());
+    ok(child.stdin.take().expect("a pipe").write_all(commands.as_bytes()));
+    assert!(child.wait().is_ok_and(|status| status.success()), "nft takes {commands}");
 }

@@ -62,11 +62,7 @@ pub(crate) const CATALOGUE: &[Entry] = &[
     entry("F34", "writes race with a state transfer", Run),
     entry("F35", "an end races with a late change", Run),
     entry("F36", "an expiry races with an access", Run),
-    entry(
-        "F37",
-        "a partition longer than tombstones live",
-        NotYet("who returns brings back what ended; its test is ignored"),
-    ),
+    entry("F37", "a partition longer than tombstones live", Run),
     entry("F38", "a session of 64 MiB", Run),
     entry("F39", "very many small sessions", Run),
     entry("F40", "one id made twice", Run),

@@ -294,6 +294,36 @@ fn f13_a_link_that_flaps_settles_when_it_stays() {
 }
 
 #[test]
+fn f13_a_link_that_flaps_for_a_minute_brings_its_member_back_ever_less_often() {
+    let mut fault = Fault::new("F13", "one host's cable out for three seconds and in for two, twelve times");
+    let Some(lab) = Lab::build(3) else { return };
+    let [mut a, mut b, mut c] = lab.members(&Cluster::new().with("--ack-timeout=300ms"));
+    fault.write(&mut a, "S", json!({ "k": "v" }), 3);
+    a.events();
+    for _ in 0..12 {
+        lab.link(2, "down");
+        // Silence and two unanswered echoes are two seconds.
+        a.wait_pings(30);
+        lab.link(2, "up");
+        a.wait_pings(20);
+    }
+    let events = a.events();
+    let count = |word| events.iter().filter(|event| event["event"] == word && event["name"] == "c").count();
+    let (ups, downs) = (count("member-up"), count("member-down"));
+    assert!(downs >= 3 && ups <= 7, "removed {downs} times and admitted {ups} times in twelve flaps");
+    let stays = now();
+    // The longest that anybody waits before it is let in again is half a minute.
+    for member in [&mut a, &mut b, &mut c] {
+        member.send(json!({ "do": "wait_view", "members": 3, "settled": true, "within_ms": 50_000 }));
+        member.reply();
+    }
+    let whole = stays.elapsed();
+    fault.write(&mut c, "S", json!({ "k": "x" }), 3);
+    fault.check([&mut a, &mut b, &mut c]);
+    fault.held(format!("removed {downs} times, admitted again {ups} times; whole {whole:.0?} after it stays"));
+}
+
+#[test]
 fn f14_an_isolated_host_goes_on_alone_and_converges_when_it_heals() {
     let mut fault = Fault::new("F14", "one of three hosts isolated, then back");
     let Some(lab) = Lab::build(3) else { return };

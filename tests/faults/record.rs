@@ -223,6 +223,7 @@ fn page(rows: &Rows) -> String {
             );
         }
     }
+    text.push_str(BESIDE);
     text
 }
 
@@ -241,4 +242,11 @@ asked: of a load the last of each session stands for all before it. *Lost* and *
 there, and ended sessions that were: both must be 0. *Largest* is the most memory that any one member had (`VmHWM`).
 A row that names the simulator is a fault that needs a clock or a network of its own: `hotspare sim` (feature `sim`)
 makes it, and the check named is the one of its module's page.\n
+";
+
+const BESIDE: &str = "
+## Beside Tomcat's own cluster\n
+[PEERS.md](PEERS.md) has the faults of this page that `SimpleTcpCluster` of Tomcat 10.1 can express, done by the same code
+to it, with its defaults and tuned, and to hotspare with its defaults, side by side and as measured. `tests/peers/` does it,
+by hand.
 ";

@@ -35,7 +35,7 @@ fn every_kind_has_golden_bytes() {
     kinds.push(samples::parts()[0][5]);
     kinds.sort_unstable();
     kinds.dedup();
-    assert_eq!(kinds, (1..=16).collect::<Vec<u8>>());
+    assert_eq!(kinds, (1..=17).collect::<Vec<u8>>());
 }
 
 fn check(name: &str, bytes: &[u8]) {
@@ -48,8 +48,20 @@ fn check(name: &str, bytes: &[u8]) {
     assert_eq!(text, golden, "{name}: the bytes on the wire changed");
 }
 
+/// Longer frames are shown in part, and by the sum of the rest.
+const SHOWN: usize = 8 << 10;
+
 /// Sixteen bytes a line, so that a difference shows its place.
 fn hex(bytes: &[u8]) -> String {
     let line = |line: &[u8]| line.iter().map(|byte| format!("{byte:02x}")).collect::<String>() + "\n";
-    bytes.chunks(16).map(line).collect()
+    let (shown, rest) = bytes.split_at(bytes.len().min(SHOWN));
+    let mut text: String = shown.chunks(16).map(line).collect();
+    if !rest.is_empty() {
+        // FNV-1a.
+        let sum = rest
+            .iter()
+            .fold(0xcbf2_9ce4_8422_2325_u64, |sum, byte| (sum ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3));
+        text += &format!("and {} bytes more: {sum:016x}\n", rest.len());
+    }
+    text
 }

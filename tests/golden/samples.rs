@@ -2,7 +2,9 @@
 
 use hotspare::buffer::Slice;
 use hotspare::id::{MemberId, NodeState, Uid, Version};
-use hotspare::wire::{self, Ack, AttrOut, Control, Hello, Ping, RefuseReason, RefusedCode, SessionOut, Welcome, flags};
+use hotspare::wire::{
+    self, Ack, AttrOut, Control, Entry, Hello, Listing, Ping, RefuseReason, RefusedCode, SessionOut, Welcome, flags,
+};
 
 /// Name and bytes of every example, in an order that a lane could carry them in. The ping is apart.
 pub(crate) fn frames() -> Vec<(&'static str, Vec<u8>)> {
@@ -80,7 +82,20 @@ pub(crate) fn controls() -> Vec<(&'static str, Control)> {
         ("status", Control::Status(NodeState::Leaving)),
         ("echo", Control::Echo(0xabcd)),
         ("echo-reply", Control::EchoReply(0xabcd)),
-        ("digest", Control::Digest(b"/shop".to_vec(), true, Box::new(std::array::from_fn(|i| i as u64 + 1)))),
+        ("digest", Control::Digest(b"/shop".to_vec(), 9, Box::new(std::array::from_fn(|i| i as u64 + 1)))),
+        (
+            "listing",
+            Control::Listing(Box::new(Listing {
+                context: b"/shop".to_vec(),
+                round: 9,
+                answer: true,
+                last: true,
+                differ: 2,
+                remembers_ms: 3_600_000,
+                buckets: std::array::from_fn(|i| u64::from(i < 2)),
+                entries: vec![Entry { uid, top: 78, fingerprint: 0xfeed }, Entry { uid, top: 79, fingerprint: 0 }],
+            })),
+        ),
         ("reach", Control::Reach(MemberId(0x1112_1314_1516_1718), 0xabcd)),
         ("reached", Control::Reached(MemberId(0x1112_1314_1516_1718), 0xabcd)),
         ("message", Control::Message(9, Slice::copy_from(b"cache: flush"))),

@@ -1,18 +1,29 @@
 //! Three members as processes, the clients' way to them, and what all threads of a run share.
+//!
+//! With root and the tools each member has a host of its own, a network namespace; else all are on loopback.
 
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
+use hdrhistogram::Histogram;
 use hotspare::cli::demo::process::Process;
 use serde_json::{Value, json};
 
-use crate::common::{Cluster, SOON, now, program};
-use crate::history::{Counts, Incarnation, NODES, Seen, Session, Wrong};
+use crate::common::lab::Lab;
+use crate::common::{Cluster, SMALL_QUEUE, SOON, now, program};
+use crate::history::{Counts, Incarnation, NODES, Quiet, Seen, Session, Wrong};
 
 /// Session ids in use.
 const SESSIONS: usize = 48;
 const NAMES: [&str; NODES] = ["a", "b", "c"];
+/// How long tombstones live: the idle time of sessions, and the longest tolerated partition.
+pub const HORIZON: Duration = Duration::from_secs(120);
+/// The idle time of a brief session, and how much longer others than its writer wait.
+pub const BRIEF: Duration = Duration::from_secs(1);
+pub const GRACE: Duration = Duration::from_secs(1);
+/// How much later than it may a session go: a member looks a few times a second.
+const LATE: Duration = Duration::from_secs(2);
 /// How long members may take to agree once nothing happens any more.
 const QUIET: Duration = Duration::from_secs(10);
 
@@ -95,10 +106,21 @@ impl Node {
     }
 
     /// Starts a process in this place, on the port given or a free one, and waits until it serves.
-    pub fn start(&self, run: &Run, port: Option<u16>) -> Result<(), String> {
+    pub fn start(&self, run: &Run, port: Option<u16>, kind: MemberKind) -> Result<(), String> {
         let port = port.map(|port| format!("--port={port}"));
-        let flags = run.cluster.flags(&port.iter().map(String::as_str).collect::<Vec<_>>());
-        let mut process = Process::start(program(), self.name(), &flags)?;
+        let mut flags: Vec<&str> = port.iter().map(String::as_str).collect();
+        if kind.asynchronous {
+            run.count("starts asynchronous");
+            flags.push("--mode=asynchronous");
+        }
+        if kind.small_queue {
+            run.count("starts with a small queue");
+            flags.extend(SMALL_QUEUE);
+        }
+        let mut process = match &run.lab {
+            Some(lab) => lab.process(&run.cluster, self.index, &flags)?,
+            None => Process::start(program(), self.name(), &run.cluster.flags(&flags))?,
+        };
         process.wait_ready(SOON * 3)?;
         let mut place = lock(&self.process);
         self.pid.store(process.pid(), Ordering::SeqCst);
@@ -114,17 +136,48 @@ impl Node {
     }
 }
 
+/// How a member is started.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct MemberKind {
+    asynchronous: bool,
+    small_queue: bool,
+}
+
+impl MemberKind {
+    /// One that is drawn.
+    pub fn any(rng: &mut fastrand::Rng) -> Self {
+        Self { asynchronous: rng.u32(..6) == 0, small_queue: rng.u32(..3) == 0 }
+    }
+}
+
+/// A session that nobody uses once it is there, and that must be gone some time later.
+#[derive(Debug)]
+pub struct Brief {
+    pub id: String,
+    gone: Duration,
+}
+
+impl Brief {
+    /// One that was there at `at`.
+    pub fn new(id: String, at: Duration) -> Self {
+        Self { id, gone: at + BRIEF + GRACE + LATE }
+    }
+}
+
 /// What all threads share.
 #[derive(Debug)]
 pub struct Run {
     pub cluster: Cluster,
+    /// The members' hosts, where they have their own.
+    pub lab: Option<Lab>,
     pub nodes: [Node; NODES],
     pub sessions: Vec<Mutex<Session>>,
+    pub briefs: Mutex<Vec<Brief>>,
     /// Held by a client during an operation, and alone by whoever wants quiet.
     pub gate: RwLock<()>,
     pub counts: Mutex<Counts>,
     /// Microseconds of acknowledged updates.
-    pub times: Mutex<Vec<u32>>,
+    pub times: Mutex<Histogram<u64>>,
     /// The longest time for which a member hid a session that it had shown before.
     pub hidden: Mutex<Duration>,
     violations: Mutex<Vec<(Wrong, String)>>,
@@ -133,7 +186,7 @@ pub struct Run {
 }
 
 impl Run {
-    pub fn new(clients: usize) -> Self {
+    pub fn new(clients: usize, lab: Option<Lab>, mutant: Option<&str>) -> Self {
         let node = |index| Node {
             index,
             process: Mutex::new(None),
@@ -142,14 +195,26 @@ impl Run {
             healthy: AtomicBool::new(true),
             doomed: AtomicBool::new(false),
         };
-        Self {
+        let horizon = (HORIZON / 2).as_secs();
+        let mut cluster = Cluster::new()
+            .with("--workers=2")
             // Nobody takes the events; those that a member keeps would look like growth.
-            cluster: Cluster::new().with("--workers=2").with("--session-events=false"),
+            .with("--session-events=false")
+            .with(format!("--max-idle={horizon}s"))
+            .with(format!("--partition-max={horizon}s"))
+            .with(format!("--idle-grace={}s", GRACE.as_secs()));
+        if let Some(mutant) = mutant {
+            cluster = cluster.with(format!("--mutant={mutant}"));
+        }
+        Self {
+            cluster,
+            lab,
             nodes: std::array::from_fn(node),
             sessions: (0..SESSIONS).map(|n| Mutex::new(Session::new(format!("s{n}"), n % clients))).collect(),
             gate: RwLock::new(()),
             counts: Mutex::default(),
-            times: Mutex::default(),
+            briefs: Mutex::default(),
+            times: Mutex::new(Histogram::new(3).expect("three digits")),
             hidden: Mutex::default(),
             violations: Mutex::default(),
             start: now(),
@@ -171,7 +236,11 @@ impl Run {
     }
 
     pub fn count(&self, name: &'static str) {
-        *lock(&self.counts).entry(name).or_default() += 1;
+        self.add(name, 1);
+    }
+
+    pub fn add(&self, name: &'static str, n: usize) {
+        *lock(&self.counts).entry(name).or_default() += n as u64;
     }
 
     /// Notes what must not be, and ends the run.
@@ -218,31 +287,82 @@ impl Run {
     /// With every client at rest: all members must show the same, and what they owe.
     pub fn examine(&self) {
         let _quiet = self.gate.write().unwrap_or_else(PoisonError::into_inner);
-        let deadline = now() + QUIET;
         for session in &self.sessions {
             let mut session = lock(session);
-            loop {
-                let shown = self.nodes.each_ref().map(|node| self.look(node, &mut session));
-                let [Some(first), rest @ ..] = &shown else { return };
-                if rest.iter().all(|other| other.as_ref() == Some(first)) {
-                    if let Some((wrong, what)) = session.judge(&session.duty(), first) {
-                        self.violation(wrong, &format!("after quiet, on every member: {what}"), Some(&session));
-                        return;
-                    }
-                    session.agreed(first);
-                    break;
-                }
-                if self.is_over() && !self.violations().is_empty() {
-                    return;
-                }
-                if now() >= deadline {
-                    self.violation(Wrong::Divergent, "members differ after quiet", Some(&session));
-                    return;
-                }
-                std::thread::park_timeout(Duration::from_millis(50));
+            if !self.examine_session(&mut session) {
+                return;
+            }
+            let old = session.old.take();
+            if let Some(old) = old
+                && !self.wait_gone(&old, "a session is there under an id that it had before", Some(&session))
+            {
+                return;
             }
         }
+        let due = {
+            let mut briefs = lock(&self.briefs);
+            let (due, later) = briefs.drain(..).partition(|brief| brief.gone < self.at());
+            *briefs = later;
+            due
+        };
+        for brief in due {
+            if !self.wait_gone(&brief.id, "a session is there long after it expired", None) {
+                return;
+            }
+            self.count("expired");
+        }
         self.count("examinations");
+    }
+
+    /// Waits until all members show the same of a session; whether all is well.
+    fn examine_session(&self, session: &mut Session) -> bool {
+        let deadline = now() + QUIET;
+        loop {
+            let shown = self.nodes.each_ref().map(|node| self.look(node, session));
+            let [Some(a), Some(b), Some(c)] = shown else { return false };
+            let shown = [a, b, c];
+            match session.quiet(&shown) {
+                // Where it is not known what became of a change of id, it may have either.
+                Quiet::Agreed | Quiet::Wrong(Wrong::Lost, _) if shown[0].epoch.is_none() && session.try_next() => {}
+                Quiet::Agreed => {
+                    session.agreed(&shown[0]);
+                    return true;
+                }
+                Quiet::Wrong(wrong, what) => {
+                    self.violation(wrong, &format!("after quiet, on every member: {what}"), Some(session));
+                    return false;
+                }
+                Quiet::Differ if self.is_over() && !self.violations().is_empty() => return false,
+                Quiet::Differ if now() >= deadline => {
+                    self.violation(Wrong::Divergent, "members differ after quiet", Some(session));
+                    return false;
+                }
+                Quiet::Differ => std::thread::park_timeout(Duration::from_millis(50)),
+            }
+        }
+    }
+
+    /// Waits until no member shows anything under this id; whether that came.
+    fn wait_gone(&self, id: &str, what: &str, session: Option<&Session>) -> bool {
+        let deadline = now() + QUIET;
+        for node in &self.nodes {
+            loop {
+                match node.ask(self, None, &json!({ "do": "get", "id": id })) {
+                    Ok((answer, _)) if answer["exists"] == false => break,
+                    Ok(_) if now() < deadline => std::thread::park_timeout(Duration::from_millis(50)),
+                    Ok((answer, _)) => {
+                        let what = format!("{what}: {id} at {}: {answer}", node.name());
+                        self.violation(Wrong::Resurrected, &what, session);
+                        return false;
+                    }
+                    Err(why) => {
+                        self.violation(Wrong::Member, &format!("{} shows nothing: {why:?}", node.name()), session);
+                        return false;
+                    }
+                }
+            }
+        }
+        true
     }
 
     fn look(&self, node: &Node, session: &mut Session) -> Option<Seen> {

@@ -2,7 +2,10 @@
 //!
 //! Every attribute has one writer, and its value says so: `epoch:count`, where the owner of the session counts epochs (one
 //! for each creation of the id) and each writer its own writes. What a client asked and got no full answer to is
-//! *open*: it may show at any later time, or never. Nothing here knows more than a client does.
+//! *open*: it may show at any later time, or never. A session changes its id now and then; a member that may not have heard
+//! of that yet owes nothing under the new one before the next quiet moment. Nothing here knows more than a client does.
+
+#![allow(dead_code, unreachable_pub, reason = "a program and its tests share it")]
 
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
@@ -45,7 +48,7 @@ pub struct Seen {
 }
 
 impl Seen {
-    /// From the fields of an answer. The error is a value that nobody writes.
+    /// From the fields of an answer. The error is a value that nobody writes. Behind a mark there may be ballast.
     pub fn parse(answer: &Value) -> Result<Self, String> {
         let mut seen = Self::default();
         if answer["exists"] != true {
@@ -59,9 +62,8 @@ impl Seen {
                 continue;
             }
             let client = name.strip_prefix('w').and_then(|n| n.parse::<usize>().ok()).filter(|n| *n < CLIENTS);
-            let mark = text
-                .split_once(':')
-                .and_then(|(epoch, count)| Some(Mark { epoch: epoch.parse().ok()?, count: count.parse().ok()? }));
+            let mut parts = text.split(':').map(|part| part.parse().ok());
+            let mark = parts.next().flatten().zip(parts.next().flatten()).map(|(epoch, count)| Mark { epoch, count });
             let (Some(client), Some(mark)) = (client, mark) else { return Err(strange(name, value)) };
             seen.marks[client] = Some(mark);
         }
@@ -118,6 +120,14 @@ struct Event {
 /// Something by which a member's present process is told from the one before.
 pub type Incarnation = u64;
 
+/// What there is to ask for when a read begins, and what it obliges to.
+#[derive(Debug)]
+pub struct Look {
+    pub id: String,
+    duty: Duty,
+    renames: u64,
+}
+
 /// What a member must show to a read that begins now.
 #[derive(Debug, Default)]
 pub struct Duty {
@@ -138,10 +148,29 @@ pub enum Outcome {
     Unknown,
 }
 
+/// What members showed after quiet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Quiet {
+    Agreed,
+    /// Not the same, so far.
+    Differ,
+    Wrong(Wrong, String),
+}
+
 /// One session id and all its sessions.
 #[derive(Debug)]
 pub struct Session {
+    /// The id that it has, as far as its owner knows.
     pub id: String,
+    /// What ids are made of.
+    base: String,
+    renames: u64,
+    /// The id that was asked for, as long as nobody knows whether the session has it.
+    next: Option<String>,
+    /// An id that it had before, and must not have any more.
+    pub old: Option<String>,
+    /// Whether a member may not know the id.
+    unsure: [bool; NODES],
     /// The client that creates and invalidates.
     pub owner: usize,
     /// The newest epoch that was asked for.
@@ -166,7 +195,12 @@ pub struct Session {
 impl Session {
     pub fn new(id: String, owner: usize) -> Self {
         Self {
+            base: id.clone(),
             id,
+            renames: 0,
+            next: None,
+            old: None,
+            unsure: [false; NODES],
             owner,
             epoch: 0,
             alive: false,
@@ -252,6 +286,62 @@ impl Session {
         }
     }
 
+    /// The owner asks for another id: this one.
+    pub fn rename(&mut self) -> String {
+        self.renames += 1;
+        let next = format!("{}.{}", self.base, self.renames);
+        self.next = Some(next.clone());
+        next
+    }
+
+    /// What became of that.
+    pub fn renamed(&mut self, node: usize, incarnations: &[Option<Incarnation>; NODES], outcome: Outcome) {
+        match outcome {
+            Outcome::Acked(copies @ 2..) => {
+                let Some(next) = self.next.take() else { return };
+                self.renames += 1;
+                self.old = Some(std::mem::replace(&mut self.id, next));
+                for (at, incarnation) in incarnations.iter().enumerate() {
+                    let knows = incarnation.is_some() && (at == node || copies == NODES as u64);
+                    self.unsure[at] |= !knows;
+                }
+            }
+            Outcome::Refused => self.next = None,
+            Outcome::Acked(_) | Outcome::Local | Outcome::Unknown => self.frozen = true,
+        }
+    }
+
+    /// Takes the other of two ids that it may have; whether there is one.
+    pub fn try_next(&mut self) -> bool {
+        self.next.take().map(|next| self.id = next).is_some()
+    }
+
+    /// What to ask this process of a member for.
+    pub fn look(&self, node: usize, incarnation: Incarnation) -> Look {
+        Look { id: self.id.clone(), duty: self.duty_of(node, incarnation), renames: self.renames }
+    }
+
+    /// What is wrong with what that showed.
+    pub fn judge_look(&self, look: &Look, seen: &Seen) -> Option<(Wrong, String)> {
+        if self.next.is_some() || look.renames != self.renames {
+            // It was asked for by an id that it may not have had.
+            return self.judge(&Duty { marks: Default::default(), dead: look.duty.dead }, seen);
+        }
+        self.judge(&look.duty, seen)
+    }
+
+    /// What is wrong with what all members showed after quiet, under the id that it has.
+    pub fn quiet(&self, shown: &[Seen; NODES]) -> Quiet {
+        let [first, rest @ ..] = shown;
+        if rest.iter().any(|other| other != first) {
+            return Quiet::Differ;
+        }
+        match self.judge(&self.duty(), first) {
+            Some((wrong, what)) => Quiet::Wrong(wrong, what),
+            None => Quiet::Agreed,
+        }
+    }
+
     /// What this process of a member must show from now on.
     pub fn duty_of(&self, node: usize, incarnation: Incarnation) -> Duty {
         let applied = |client: &[Option<(Mark, Incarnation)>; NODES]| {
@@ -259,7 +349,7 @@ impl Session {
         };
         let (dead, same) = self.dead_at[node];
         Duty {
-            marks: std::array::from_fn(|c| applied(&self.applied[c])),
+            marks: std::array::from_fn(|c| applied(&self.applied[c]).filter(|_| !self.unsure[node])),
             dead: if same == incarnation { dead } else { 0 },
         }
     }
@@ -293,8 +383,14 @@ impl Session {
         self.acked = seen.marks;
         self.applied = [[None; NODES]; CLIENTS];
         self.open = Default::default();
+        self.unsure = [false; NODES];
+        self.next = None;
         self.frozen = false;
         self.alive = seen.epoch.is_some_and(|epoch| epoch > self.ending);
+        if self.alive || seen.epoch.is_none() {
+            // What was asked to end has ended, whoever had answered.
+            self.dead = self.ending;
+        }
     }
 
     /// Notes an operation.

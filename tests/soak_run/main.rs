@@ -1,7 +1,7 @@
-//! A soak: real processes on loopback, clients, faults, and a checker that knows only what clients saw.
+//! A soak: real processes, clients, faults, and a checker that knows only what clients saw.
 //!
 //! `tests/soak --minutes 3` runs it in the release build. Without arguments, as one of the crate's tests, it takes some
-//! ten seconds. It ends with 1 where something was lost, came back, differs, grows, or ended by itself, and prints the
+//! ten seconds. `tests/soak --mutants` shows that it finds mistakes: it plants them in its members, one after the other. It ends with 1 where something was lost, came back, differs, grows, or ended by itself, and prints the
 //! history of the session in question and the seed. The seed draws the faults and the clients' choices; when things
 //! happen is up to the machine.
 
@@ -23,8 +23,9 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use self::clients::Client;
-use self::cluster::{Run, lock};
-use self::common::SOON;
+use self::cluster::{HORIZON, MemberKind, Run, lock};
+use self::common::lab::Lab;
+use self::common::{SOON, is_able, skip};
 use self::history::{CLIENTS, Counts, NODES, Wrong};
 use self::nemesis::Nemesis;
 
@@ -42,18 +43,38 @@ const MEMORY_OF_TOMBSTONE: f64 = 1.0;
 /// What descriptors may grow by.
 const DESCRIPTORS_ROOM: f64 = 6.0;
 
-const USAGE: &str = "usage: tests/soak [--minutes N] [--seed S] [--json]";
+/// What thirty minutes are to reach.
+const ACKED: u64 = 10_000_000;
+const FAULTS: u64 = 150;
+/// How long a planted mistake may stay unseen, and how fast faults come while one is looked for.
+const HUNT: Duration = Duration::from_secs(120);
+const HUNT_INTERVAL: Duration = Duration::from_secs(3);
+/// Mistakes that the checker must see, and what as.
+const MUTANTS: [(&str, &[Wrong]); 5] = [
+    ("AckBeforeApply", &[Wrong::Lost]),
+    ("TombstoneDroppedEarly", &[Wrong::Resurrected]),
+    ("ChangeIdKeepsOldName", &[Wrong::Resurrected]),
+    ("WrittenIsApplied", &[Wrong::Lost]),
+    ("NoDigest,ReturnWithoutRepair,GiveUpWithoutRepair", &[Wrong::Divergent]),
+];
 
-#[derive(Debug)]
+const USAGE: &str = "usage: tests/soak [--minutes N] [--seed S] [--json] [--mutants | --mutant NAMES]";
+
+#[derive(Clone, Debug)]
 struct Args {
     time: Duration,
     seed: u64,
     json: bool,
+    /// Plant these mistakes.
+    mutant: Option<String>,
+    /// Plant each of [`MUTANTS`].
+    mutants: bool,
 }
 
 /// The arguments; nothing where this is not meant.
 fn args() -> Result<Option<Args>, String> {
-    let mut args = Args { time: SHORT, seed: fastrand::u64(..u64::from(u32::MAX)), json: false };
+    let seed = fastrand::u64(..u64::from(u32::MAX));
+    let mut args = Args { time: SHORT, seed, json: false, mutant: None, mutants: false };
     let mut words = std::env::args().skip(1);
     let mut names = Vec::new();
     while let Some(word) = words.next() {
@@ -66,6 +87,8 @@ fn args() -> Result<Option<Args>, String> {
             }
             "--seed" => args.seed = value()?.parse().map_err(|_| "--seed takes a number")?,
             "--json" => args.json = true,
+            "--mutant" => args.mutant = Some(value()?),
+            "--mutants" => args.mutants = true,
             // What `cargo test` says to every test program.
             "--list" => return Ok(None),
             "--test-threads" | "--skip" | "--color" | "--format" => drop(value()?),
@@ -86,33 +109,62 @@ fn main() -> ExitCode {
             return ExitCode::from(2);
         }
     };
-    let run = Run::new(CLIENTS);
-    let samples = soak(&run, &args);
+    let ok = if args.mutants { hunt(&args) } else { one(&args) };
+    if ok { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// Hosts of the members' own; nothing where that cannot be.
+fn lab() -> Option<Lab> {
+    if is_able("ss", &["-V"]) { Lab::build_with_loss(NODES) } else { skip("resets need the ss command") }
+}
+
+/// One soak; whether all was well.
+fn one(args: &Args) -> bool {
+    let run = Run::new(CLIENTS, lab(), args.mutant.as_deref());
+    let interval = INTERVAL.min(args.time / FAULTS_MIN);
+    let samples = soak(&run, args, interval);
     if samples.len() >= 12 {
-        let ended = lock(&run.counts).get("invalidations").copied().unwrap_or_default();
-        for (wrong, what) in growth(&samples, ended) {
+        for (wrong, what) in growth(&run, &samples) {
             run.violation(wrong, &what, None);
         }
     }
-    let report = report(&run, &args, &samples);
+    let report = report(&run, args, &samples);
     let text = if args.json { report.to_string() } else { words(&report) };
     let _ = writeln!(std::io::stdout(), "{text}");
     let violations = run.violations();
     for (wrong, what) in &violations {
         let _ = writeln!(std::io::stderr(), "{wrong:?} at {what}");
     }
-    if violations.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    violations.is_empty()
+}
+
+/// Plants each mistake; whether every one was seen as what it is.
+fn hunt(args: &Args) -> bool {
+    let mut all = true;
+    for (mutant, expected) in MUTANTS {
+        let run = Run::new(CLIENTS, lab(), Some(mutant));
+        soak(&run, &Args { time: HUNT, mutants: true, ..args.clone() }, HUNT_INTERVAL);
+        let seen: Vec<Wrong> = run.violations().into_iter().map(|(wrong, _)| wrong).collect();
+        let found = seen.iter().any(|wrong| expected.contains(wrong));
+        all &= found;
+        let verdict = if found { "seen" } else { "NOT SEEN" };
+        let line = format!("{mutant}: {verdict} as {seen:?} after {:.0} s", run.at().as_secs_f64());
+        let _ = writeln!(std::io::stdout(), "{line}");
+    }
+    all
 }
 
 /// Plays it; what memory and descriptors were on the way.
-fn soak(run: &Run, args: &Args) -> Vec<Sample> {
+fn soak(run: &Run, args: &Args, interval: Duration) -> Vec<Sample> {
     let mut rng = fastrand::Rng::with_seed(args.seed);
     let stays = rng.usize(..NODES);
     // All at once, as a cluster starts.
     std::thread::scope(|scope| {
         for node in &run.nodes {
-            scope.spawn(|| {
-                if let Err(why) = node.start(run, None) {
+            // The one that stays speaks for all: it is as members are unasked.
+            let kind = if node.index == stays { MemberKind::default() } else { MemberKind::any(&mut rng) };
+            scope.spawn(move || {
+                if let Err(why) = node.start(run, None, kind) {
                     run.violation(Wrong::Member, &why, None);
                 }
             });
@@ -122,9 +174,10 @@ fn soak(run: &Run, args: &Args) -> Vec<Sample> {
         run.violation(Wrong::Member, &format!("the cluster did not start: {seen}"), None);
         return Vec::new();
     }
-    let interval = INTERVAL.min(args.time / FAULTS_MIN);
     let end = run.at() + args.time;
-    let nemesis = Nemesis { rng: rng.fork(), stays, interval };
+    // Where faults come faster they are shorter, unless a mistake is looked for: some need a member that was removed.
+    let share = if args.mutants { 1.0 } else { interval.as_secs_f64() / INTERVAL.as_secs_f64() };
+    let nemesis = Nemesis { rng: rng.fork(), stays, interval, share };
     let mut samples = Vec::new();
     std::thread::scope(|scope| {
         let faults = scope.spawn(|| {
@@ -206,10 +259,14 @@ fn thirds(samples: &[Sample], of: impl Fn(&Sample) -> f64) -> (f64, f64) {
     (median(&samples[..third]), median(&samples[samples.len() - third..]))
 }
 
-fn growth(samples: &[Sample], ended: u64) -> Vec<(Wrong, String)> {
+fn growth(run: &Run, samples: &[Sample]) -> Vec<(Wrong, String)> {
     let mut wrong = Vec::new();
     let (first, last) = thirds(samples, |s| s.memory);
-    if last > first + MEMORY_ROOM + ended as f64 * MEMORY_OF_TOMBSTONE {
+    let counts = lock(&run.counts);
+    let ended: u64 = ["invalidations", "expired"].iter().filter_map(|name| counts.get(name)).sum();
+    // Those of the time for which tombstones live are held at a time.
+    let held = ended as f64 * (HORIZON.as_secs_f64() / run.at().as_secs_f64()).min(1.0);
+    if last > first + MEMORY_ROOM + held * MEMORY_OF_TOMBSTONE {
         wrong.push((Wrong::Growth, format!("memory grew from {first} KiB to {last} KiB")));
     }
     let (first, last) = thirds(samples, |s| s.descriptors);
@@ -224,28 +281,50 @@ fn report(run: &Run, args: &Args, samples: &[Sample]) -> Value {
     let (faults, operations): (Counts, Counts) = counts.into_iter().partition(|(name, _)| name.starts_with("fault: "));
     let faults: serde_json::Map<String, Value> =
         faults.into_iter().map(|(name, n)| (name.trim_start_matches("fault: ").to_owned(), json!(n))).collect();
-    let mut times = std::mem::take(&mut *lock(&run.times));
-    times.sort_unstable();
-    let at = |share: usize| times.get(times.len() * share / 100).copied().unwrap_or_default();
+    let times = lock(&run.times).clone();
+    let acked = operations.get("acked").copied().unwrap_or_default();
+    let (seconds, happened) = (run.at().as_secs_f64(), faults.values().filter_map(Value::as_u64).sum::<u64>());
+    let in_thirty = |n: u64| (n as f64 * 1800.0 / seconds).round();
     let violations = run.violations();
     let wrong = |kind: Wrong| violations.iter().filter(|(wrong, _)| *wrong == kind).count();
     let (memory, descriptors) = (thirds(samples, |s| s.memory), thirds(samples, |s| s.descriptors));
     json!({
         "ok": violations.is_empty(),
         "seed": args.seed,
-        "seconds": run.at().as_secs(),
+        "seconds": seconds.round(),
+        "hosts": if run.lab.is_some() { "network namespaces" } else { "loopback" },
+        "acked_per_second": (acked as f64 / seconds).round(),
+        "seconds_per_fault": (seconds / happened.max(1) as f64 * 10.0).round() / 10.0,
+        "in_thirty_minutes": {
+            "acked": in_thirty(acked),
+            "enough": in_thirty(acked) >= ACKED as f64,
+            "faults": in_thirty(happened),
+            "enough_faults": in_thirty(happened) >= FAULTS as f64,
+        },
         "operations": operations,
         "faults": faults,
-        "acked_update_us": { "p50": at(50), "p99": at(99) },
+        "acked_update_us": { "p50": times.value_at_quantile(0.5), "p99": times.value_at_quantile(0.99) },
         "longest_hidden_us": u64::try_from(lock(&run.hidden).as_micros()).unwrap_or(u64::MAX),
-        "memory_kib": { "first_third": memory.0, "last_third": memory.1 },
-        "descriptors": { "first_third": descriptors.0, "last_third": descriptors.1 },
+        "memory_kib": ends(samples, memory, |s| s.memory),
+        "descriptors": ends(samples, descriptors, |s| s.descriptors),
+        "flat": samples.len() >= 12 && wrong(Wrong::Growth) == 0,
         "lost": wrong(Wrong::Lost),
         "resurrected": wrong(Wrong::Resurrected),
         "divergent": wrong(Wrong::Divergent),
         "invented": wrong(Wrong::Invented),
         "member_trouble": wrong(Wrong::Member),
         "growth": wrong(Wrong::Growth),
+    })
+}
+
+/// What something was at the start and at the end, and in the middle of the first and the last third.
+fn ends(samples: &[Sample], thirds: (f64, f64), of: impl Fn(&Sample) -> f64) -> Value {
+    let end = |sample: Option<&Sample>| sample.map(&of);
+    json!({
+        "start": end(samples.first()),
+        "first_third": thirds.0,
+        "last_third": thirds.1,
+        "end": end(samples.last()),
     })
 }
 

@@ -1,23 +1,56 @@
 //! What happens to the cluster: one fault after the other, each healed before the next, and one member that stays.
 //!
 //! Faults begin only when every member sees every other with nothing under repair. So what is acknowledged during one
-//! is at the member that stays, whatever becomes of the two others.
+//! is at the member that stays, or comes to it, whatever becomes of the two others.
 
 use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use crate::cluster::{Node, Run, pass};
+use crate::cluster::{MemberKind, Node, Run, pass};
+use crate::common::lab::{Lab, address};
 use crate::common::{SOON, now, signal};
 use crate::history::{NODES, Wrong};
 use serde_json::json;
 
 /// How long the cluster may take to be whole again after a fault was healed.
-const HEAL: Duration = Duration::from_secs(30);
-/// The longest stop of a process, where faults come every ten seconds.
+const HEAL: Duration = Duration::from_secs(45);
+/// The longest stop of a process and the longest cut, where faults come every ten seconds.
 const STOP: Duration = Duration::from_secs(5);
 /// The longest absence of a process, likewise.
 const ABSENCE: Duration = Duration::from_secs(3);
+/// From one reset of all connections to the next.
+const RESETS: Duration = Duration::from_millis(200);
+
+/// What can happen.
+#[derive(Clone, Copy, Debug)]
+enum Fault {
+    Kill,
+    KillTwo,
+    Stop,
+    StopAndKill,
+    Leave,
+    NoClients,
+    Isolate,
+    OneWay,
+    Pair,
+    NoMulticast,
+    Reset,
+}
+
+/// What happens to processes, and how often of a hundred.
+const PROCESSES: [(Fault, u32); 6] = [
+    (Fault::Kill, 30),
+    (Fault::KillTwo, 10),
+    (Fault::Stop, 25),
+    (Fault::StopAndKill, 10),
+    (Fault::Leave, 15),
+    (Fault::NoClients, 10),
+];
+
+/// What happens on the wires between hosts.
+const WIRES: [(Fault, u32); 5] =
+    [(Fault::Isolate, 20), (Fault::OneWay, 15), (Fault::Pair, 15), (Fault::NoMulticast, 20), (Fault::Reset, 30)];
 
 /// Plays faults until the time is over.
 #[derive(Debug)]
@@ -27,6 +60,8 @@ pub struct Nemesis {
     pub stays: usize,
     /// From one fault to the next.
     pub interval: Duration,
+    /// How long stops and cuts last, of the longest.
+    pub share: f64,
 }
 
 impl Nemesis {
@@ -58,14 +93,14 @@ impl Nemesis {
         let victims: Vec<&Node> = run.nodes.iter().filter(|node| node.index != self.stays).collect();
         let at = self.rng.usize(..victims.len());
         let (victim, other) = (victims[at], victims[1 - at]);
-        match self.rng.u32(..100) {
-            0..30 => {
+        match (self.draw(run.lab.is_some()), &run.lab) {
+            (Fault::Kill, _) => {
                 run.count("fault: kill -9");
                 let port = self.kill(run, victim);
                 self.absence(run);
-                victim.start(run, port)
+                self.start(run, victim, port)
             }
-            30..60 => {
+            (Fault::Stop, _) => {
                 run.count("fault: stop");
                 let any = &run.nodes[self.rng.usize(..NODES)];
                 self.stop(any);
@@ -73,34 +108,99 @@ impl Nemesis {
                 resume(any);
                 Ok(())
             }
-            60..75 => {
+            (Fault::Leave, _) => {
                 run.count("fault: leave");
                 leave(run, victim)?;
                 self.absence(run);
-                victim.start(run, None)
+                self.start(run, victim, None)
             }
-            75..80 => {
-                run.count("fault: no clients");
-                let _quiet = run.gate.write().unwrap_or_else(PoisonError::into_inner);
-                self.stopped(run);
-                Ok(())
-            }
-            80..90 => {
+            (Fault::KillTwo, _) => {
                 run.count("fault: kill -9 of two");
                 let ports = [victim, other].map(|node| self.kill(run, node));
                 self.absence(run);
-                victim.start(run, ports[0])?;
-                other.start(run, ports[1])
+                self.start(run, victim, ports[0])?;
+                self.start(run, other, ports[1])
             }
-            _ => {
+            (Fault::StopAndKill, _) => {
                 run.count("fault: stop of one, kill -9 of another");
                 self.stop(other);
                 let port = self.kill(run, victim);
                 self.stopped(run);
                 resume(other);
-                victim.start(run, port)
+                self.start(run, victim, port)
+            }
+            (wire, Some(lab)) => {
+                self.wires(run, lab, wire);
+                Ok(())
+            }
+            (_, None) => {
+                run.count("fault: no clients");
+                let _quiet = run.gate.write().unwrap_or_else(PoisonError::into_inner);
+                self.stopped(run);
+                Ok(())
             }
         }
+    }
+
+    /// One of the faults that there can be.
+    fn draw(&mut self, wires: bool) -> Fault {
+        let table: &[(Fault, u32)] = if wires && self.rng.bool() { &WIRES } else { &PROCESSES };
+        let mut left = self.rng.u32(..100);
+        for (fault, share) in table {
+            if left < *share {
+                return *fault;
+            }
+            left -= share;
+        }
+        Fault::NoClients
+    }
+
+    /// Loses packets, or connections. Clients stay where they are, for nobody tells them.
+    fn wires(&mut self, run: &Run, lab: &Lab, fault: Fault) {
+        for node in &run.nodes {
+            node.healthy.store(false, Ordering::SeqCst);
+        }
+        let one = self.rng.usize(..NODES);
+        let [two, three] = [1, 2].map(|n| (one + n) % NODES);
+        let from = |host| format!("ip saddr {}", address(host));
+        let lost: Vec<(usize, Vec<String>)> = match fault {
+            Fault::Isolate => {
+                run.count("fault: one cut off");
+                vec![(one, vec![from(two), from(three)]), (two, vec![from(one)]), (three, vec![from(one)])]
+            }
+            Fault::OneWay => {
+                run.count("fault: loss one way");
+                vec![(one, vec![from(two)])]
+            }
+            Fault::Pair => {
+                run.count("fault: two cut from each other");
+                vec![(one, vec![from(two)]), (two, vec![from(one)])]
+            }
+            Fault::NoMulticast => {
+                run.count("fault: no multicast");
+                (0..NODES).map(|host| (host, vec![String::from("ip daddr 224.0.0.0/4")])).collect()
+            }
+            _ => {
+                run.count("fault: resets");
+                let end = run.at() + STOP.mul_f64(self.share()) / 3;
+                while run.at() < end && !run.is_over() {
+                    lab.exec(one, &["ss", "-K", "dst", &address(two)]);
+                    pass(run, RESETS);
+                }
+                return;
+            }
+        };
+        for (host, rules) in &lost {
+            lab.lose(*host, &rules.iter().map(String::as_str).collect::<Vec<_>>());
+        }
+        self.stopped(run);
+        for (host, _) in lost {
+            lab.heal(host);
+        }
+    }
+
+    fn start(&mut self, run: &Run, node: &Node, port: Option<u16>) -> Result<(), String> {
+        node.start(run, port, MemberKind::any(&mut self.rng))
     }
 
     /// SIGKILL in the middle of whatever it does; its port, where the next process is to have the same.
@@ -128,9 +228,8 @@ impl Nemesis {
         pass(run, ABSENCE.mul_f64(self.share()));
     }
 
-    /// Of the longest time, shorter where faults come faster.
     fn share(&mut self) -> f64 {
-        self.rng.f64() * (self.interval.as_secs_f64() / 10.0).min(1.0)
+        self.rng.f64() * self.share
     }
 }
 

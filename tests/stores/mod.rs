@@ -130,7 +130,7 @@ impl Member {
 
     pub fn sweep(&self, now: Time, whole_for: Option<Duration>) -> Vec<FrameOut> {
         let mut frames = Vec::new();
-        self.context.sweep(now, whole_for, usize::MAX, &mut |e| frames.push(e.frame));
+        self.context.sweep(now, whole_for, true, usize::MAX, &mut |e| frames.push(e.frame));
         frames
     }
 

@@ -32,15 +32,6 @@ struct Hunt {
     seeds: u64,
 }
 
-/// The mistake of that name.
-pub(super) fn parse(name: &str) -> Result<Mutant, String> {
-    Mutant::ALL
-        .iter()
-        .copied()
-        .find(|m| m.name() == name)
-        .ok_or_else(|| format!("one of {}", Mutant::ALL.iter().map(|m| m.name()).collect::<Vec<_>>().join(", ")))
-}
-
 /// Runs every mistake until a seed shows it, prints a line for each, and fails when one was not found.
 pub(super) fn run(args: &SimArgs, out: &Output) -> Result<(), Failure> {
     let threads = match args.threads {

@@ -42,7 +42,7 @@ impl<P> Control<P> {
         if let Some(peer) = self.core.peer(from).filter(|_| ok) {
             self.core.send_message(&peer, 0, &Message::Reached(member, asked), None, fx);
             // What the two cannot tell each other they learn from those that see both.
-            self.compare_soon(now);
+            self.comparing.soon(now);
         }
         true
     }

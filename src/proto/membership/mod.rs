@@ -26,7 +26,7 @@
 //! - **Own lateness is nobody else's silence.** A node that was called late extends every deadline by that
 //!   much and judges nobody before it had time to read what arrived meanwhile.
 //! - **Ids are incarnations.** A restarted process is a new member, whatever its address; one that was removed
-//!   by mistake returns under its id, after a back-off that grows while it flaps.
+//!   by mistake returns under its id: at once the first time, and then after a back-off that grows while it flaps.
 //!
 //! Invariant: a member is in exactly one of view, candidates and graveyard, and each of the three is bounded.
 
@@ -54,8 +54,9 @@ use super::backoff::Backoff;
 use super::timer::{Timer, TimerTable};
 use super::view::{View, ViewMember};
 use crate::id::{MemberId, NodeState, Time, ViewId};
+use crate::mark::hit;
 use crate::mutant::planted;
-use crate::wire::{self, Ping};
+use crate::wire::Ping;
 
 /// First delay before a member that was removed, or could not be dialled, is dialled again.
 const RETRY_FIRST: Time = Time::from_secs(1);
@@ -157,15 +158,18 @@ impl Membership {
     /// A ping arrived, from the host `from`.
     pub fn handle_ping(&mut self, now: Time, ping: &Ping, from: IpAddr) -> PingVerdict {
         self.catch_up(now);
-        if ping.cluster != self.settings.cluster || !speaks_our_version(ping.versions) {
-            return PingVerdict::Foreign;
+        if ping.cluster != self.settings.cluster {
+            return hit!(PingOfAnotherCluster => PingVerdict::Foreign);
+        }
+        if !meet(self.settings.versions, ping.versions) {
+            return hit!(PingOfNoCommonVersion => PingVerdict::Foreign);
         }
         if ping.member == self.settings.me {
-            return PingVerdict::Own;
+            return hit!(PingOfOurOwn => PingVerdict::Own);
         }
         if let Some(known) = self.admitted.get_mut(&ping.member) {
             if ping.seq <= known.seq {
-                return PingVerdict::Stale;
+                return hit!(PingHeardBefore => PingVerdict::Stale);
             }
             known.seq = ping.seq;
             known.member.view_hash = ping.view_hash;
@@ -180,7 +184,7 @@ impl Membership {
         }
         if let Some(candidate) = self.candidates.get_mut(ping.member) {
             if ping.seq <= candidate.seq {
-                return PingVerdict::Stale;
+                return hit!(PingOfCandidateHeardBefore => PingVerdict::Stale);
             }
             candidate.seq = ping.seq;
             candidate.member.view_hash = ping.view_hash;
@@ -263,16 +267,16 @@ impl Membership {
         }
         if self.admitted.len() >= self.settings.members_max {
             self.retry_later(now, member);
-            self.actions.push_back(MembershipAction::Forget { member });
+            self.actions.push_back(hit!(ViewIsFull => MembershipAction::Forget { member }));
             return;
         }
         let Some(Candidate { member: mut known, seq, backoff, .. }) = self.candidates.remove(member) else {
-            self.actions.push_back(MembershipAction::Forget { member });
+            self.actions.push_back(hit!(AdmittedUnknown => MembershipAction::Forget { member }));
             return;
         };
         if state == NodeState::Leaving {
             self.bury(now, member, End::Left, seq, backoff);
-            self.actions.push_back(MembershipAction::Forget { member });
+            self.actions.push_back(hit!(AdmittedLeaver => MembershipAction::Forget { member }));
             return;
         }
         known.name = String::from(name);
@@ -389,7 +393,7 @@ impl Membership {
         self.pinged_at = Some(now);
         self.timers.set(Timer::Ping, now + self.settings.frequency);
         self.actions.push_back(MembershipAction::Ping(Ping {
-            versions: wire::PROTOCOL,
+            versions: self.settings.versions,
             cluster: self.settings.cluster,
             member: self.settings.me,
             seq: self.seq,
@@ -415,19 +419,19 @@ impl Membership {
     /// Makes a candidate of the unknown sender of a ping.
     fn propose(&mut self, now: Time, ping: &Ping, from: IpAddr) -> PingVerdict {
         if ping.member == MemberId::NONE || ping.addr.port() == 0 {
-            return PingVerdict::Stale;
+            return hit!(PingOfNobody => PingVerdict::Stale);
         }
         if let Some(grave) = self.graveyard.get_mut(ping.member) {
             if grave.end == End::Left || ping.seq <= grave.seq {
-                return PingVerdict::Stale;
+                return hit!(PingOfTheGone => PingVerdict::Stale);
             }
             grave.seq = ping.seq;
             if now < grave.retry_at {
-                return PingVerdict::Stale;
+                return hit!(PingTooSoon => PingVerdict::Stale);
             }
         }
         if !self.takes_newcomers(ping.state, false) {
-            return PingVerdict::Fresh;
+            return hit!(PingWithoutRoom => PingVerdict::Fresh);
         }
         let Some(mut candidate) = self.resurrect(now, ping.member) else {
             return PingVerdict::Stale;
@@ -457,7 +461,7 @@ impl Membership {
     /// A candidate of this id with what its grave remembers, if it has one; none for one that left.
     fn resurrect(&mut self, now: Time, member: MemberId) -> Option<Candidate> {
         if self.graveyard.get_mut(member).is_some_and(|grave| grave.end == End::Left) {
-            return None;
+            return hit!(LeftForGood => None);
         }
         let (seq, not_before, backoff) = match self.graveyard.take(member) {
             Some(Grave { end: End::Down, seq, retry_at, backoff, .. }) => (seq, retry_at, backoff),
@@ -662,7 +666,10 @@ impl Membership {
     }
 
     fn bury(&mut self, now: Time, member: MemberId, end: End, seq: u64, mut backoff: Backoff) {
-        let retry_at = now + backoff.fail(&mut self.rng);
+        // It may have been cut off, and costs one dial when it is heard again.
+        let is_first = end == End::Down && backoff.failures() == 0;
+        let delay = backoff.fail(&mut self.rng);
+        let retry_at = if is_first { now } else { now + delay };
         self.graveyard.bury(member, Grave { end, at: now, seq, retry_at, backoff });
     }
 
@@ -730,7 +737,6 @@ impl Admitted {
 }
 
 /// Whether the two ranges of protocol versions meet.
-fn speaks_our_version((lowest, highest): (u8, u8)) -> bool {
-    let (ours_lowest, ours_highest) = wire::PROTOCOL;
+fn meet((ours_lowest, ours_highest): (u8, u8), (lowest, highest): (u8, u8)) -> bool {
     lowest <= ours_highest && highest >= ours_lowest
 }

@@ -4,6 +4,7 @@ use proptest::prelude::*;
 
 use super::graveyard::GRAVES_MAX;
 use super::*;
+use crate::wire;
 
 const MEMBERS_MAX: usize = 3;
 
@@ -98,6 +99,7 @@ proptest! {
             name: String::from("me"),
             route: String::new(),
             addr,
+            versions: wire::PROTOCOL,
             frequency: Time::from_millis(200),
             drop_time: Time::from_millis(1000),
             verify_timeout: Time::from_millis(250),

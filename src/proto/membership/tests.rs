@@ -3,6 +3,8 @@
 use super::candidates::DIALS_PER_PERIOD;
 use super::graveyard::GRAVES_MAX;
 use super::*;
+use crate::mark::covers;
+use crate::wire;
 
 pub(super) const FREQUENCY: Time = ms(200);
 pub(super) const DROP: Time = ms(1000);
@@ -33,6 +35,7 @@ pub(super) fn settings(n: u64) -> Settings {
         name: format!("n{n}"),
         route: String::new(),
         addr: addr(n),
+        versions: wire::PROTOCOL,
         frequency: FREQUENCY,
         drop_time: DROP,
         verify_timeout: VERIFY,
@@ -197,9 +200,14 @@ fn foreign_and_own_pings_change_nothing() {
     let mut m = alone();
     let cluster = Ping { cluster: CLUSTER + 1, ..ping_of(2, 1) };
     let newer = Ping { versions: (wire::PROTOCOL.1 + 1, wire::PROTOCOL.1 + 3), ..ping_of(2, 1) };
-    assert_eq!(m.handle_ping(ms(1), &cluster, local()), PingVerdict::Foreign);
-    assert_eq!(m.handle_ping(ms(1), &newer, local()), PingVerdict::Foreign);
-    assert_eq!(m.handle_ping(ms(1), &ping_of(1, 99), local()), PingVerdict::Own);
+    let foreign = PingVerdict::Foreign;
+    assert_eq!(covers!(PingOfAnotherCluster, m.handle_ping(ms(1), &cluster, local())), foreign);
+    assert_eq!(covers!(PingOfNoCommonVersion, m.handle_ping(ms(1), &newer, local())), foreign);
+    assert_eq!(covers!(PingOfOurOwn, m.handle_ping(ms(1), &ping_of(1, 99), local())), PingVerdict::Own);
+    let nowhere = Ping { addr: SocketAddr::from(([127, 0, 0, 1], 0)), ..ping_of(2, 1) };
+    for nobody in [nowhere, Ping { member: MemberId::NONE, ..ping_of(2, 1) }] {
+        assert_eq!(covers!(PingOfNobody, m.handle_ping(ms(1), &nobody, local())), PingVerdict::Stale);
+    }
     assert_eq!(m.known().count(), 0);
     assert_eq!(drain(&mut m), []);
     let older = Ping { versions: (0, wire::PROTOCOL.0), ..ping_of(2, 1) };
@@ -345,11 +353,13 @@ fn duplicate_late_and_replayed_pings_are_no_sign_of_life() {
     assert_eq!(m.handle_ping(ms(100), &ping_of(2, 7), local()), PingVerdict::Fresh);
     run(&mut m, ms(1000));
     for seq in [7, 6, 1] {
-        assert_eq!(m.handle_ping(ms(1000), &ping_of(2, seq), local()), PingVerdict::Stale);
+        let verdict = covers!(PingHeardBefore, m.handle_ping(ms(1000), &ping_of(2, seq), local()));
+        assert_eq!(verdict, PingVerdict::Stale);
     }
     let happened = run(&mut m, ms(20_000));
     assert_eq!(happened[0], (ms(1100), MembershipAction::Suspect { member: id(2) }));
-    assert_eq!(m.handle_ping(ms(20_000), &ping_of(2, 7), local()), PingVerdict::Stale);
+    let verdict = covers!(PingOfTheGone, m.handle_ping(ms(20_000), &ping_of(2, 7), local()));
+    assert_eq!(verdict, PingVerdict::Stale);
     assert_eq!(m.known().count(), 0);
 }
 
@@ -469,7 +479,7 @@ fn a_leaver_is_out_at_once_and_its_incarnation_for_good() {
     assert_eq!(news(&mut m), [MembershipAction::Left { member: id(2) }]);
     assert!(m.view().members.is_empty());
     m.handle_lost(ms(11), id(2));
-    m.handle_hello(ms(12), id(2), "n2", addr(2), NodeState::Ready);
+    covers!(LeftForGood, m.handle_hello(ms(12), id(2), "n2", addr(2), NodeState::Ready));
     assert_eq!(m.handle_ping(ms(60_000), &ping_of(2, 900), local()), PingVerdict::Stale);
     assert_eq!(news(&mut m), []);
 }
@@ -514,27 +524,33 @@ fn a_restart_on_the_same_address_is_a_new_member_beside_the_suspect_old_one() {
 }
 
 #[test]
-fn a_member_removed_by_mistake_returns_by_a_handshake_after_the_back_off() {
+fn a_member_removed_by_mistake_returns_by_a_handshake_at_once_and_then_after_the_back_off() {
     let mut m = node_with(2..=2);
     kill_2(&mut m, ms(10));
     m.handle_contact(ms(20), id(2));
-    assert_eq!(m.handle_ping(ms(20), &ping_of(2, 2), local()), PingVerdict::Stale);
-    m.handle_hello(ms(30), id(2), "n2", addr(2), NodeState::Ready);
+    assert_eq!(news(&mut m), [], "what is left on an old connection is no return");
+    m.handle_hello(ms(20), id(2), "n2", addr(2), NodeState::Ready);
+    assert!(matches!(news(&mut m)[..], [MembershipAction::Dial { .. }]));
+    m.handle_admitted(ms(20), id(2), "n2", NodeState::Ready);
+    drain(&mut m);
+
+    kill_2(&mut m, ms(30));
+    assert_eq!(covers!(PingTooSoon, m.handle_ping(ms(40), &ping_of(2, 2), local())), PingVerdict::Stale);
+    m.handle_hello(ms(50), id(2), "n2", addr(2), NodeState::Ready);
     assert_eq!(news(&mut m), []);
     let (at, dial) = next_news(&mut m);
     assert!(matches!(dial, MembershipAction::Dial { member, .. } if member == id(2)), "{dial:?}");
-    assert!(at >= ms(10) + RETRY_FIRST / 2 && at <= ms(10) + RETRY_FIRST);
+    assert!(at >= ms(30) + RETRY_FIRST && at <= ms(30) + 2 * RETRY_FIRST);
     m.handle_admitted(at, id(2), "n2", NodeState::Ready);
     assert!(m.view().contains(id(2)));
 }
 
 #[test]
-fn a_member_removed_by_mistake_is_dialled_again_on_a_newer_ping_after_the_back_off() {
+fn a_member_removed_by_mistake_is_dialled_again_at_once_on_a_newer_ping() {
     let mut m = node_with(2..=2);
     kill_2(&mut m, ms(10));
-    run(&mut m, ms(1100));
-    assert_eq!(m.handle_ping(ms(1100), &ping_of(2, 1), local()), PingVerdict::Stale);
-    assert_eq!(m.handle_ping(ms(1100), &ping_of(2, 2), local()), PingVerdict::Fresh);
+    assert_eq!(m.handle_ping(ms(20), &ping_of(2, 1), local()), PingVerdict::Stale);
+    assert_eq!(m.handle_ping(ms(20), &ping_of(2, 2), local()), PingVerdict::Fresh);
     assert!(matches!(news(&mut m)[..], [MembershipAction::Dial { .. }]));
 }
 
@@ -586,10 +602,11 @@ fn a_candidate_that_refuses_is_dialled_again_and_forgotten_when_it_goes_quiet() 
 #[test]
 fn replayed_pings_do_not_keep_a_candidate() {
     let mut m = alone();
-    for n in 0..10 {
+    assert_eq!(m.handle_ping(ms(0), &ping_of(2, 1), local()), PingVerdict::Fresh);
+    assert_eq!(covers!(PingOfCandidateHeardBefore, m.handle_ping(ms(0), &ping_of(2, 1), local())), PingVerdict::Stale);
+    for n in 1..10 {
         run(&mut m, ms(n * 200));
-        let verdict = m.handle_ping(ms(n * 200), &ping_of(2, 1), local());
-        assert_eq!(verdict, if n == 0 { PingVerdict::Fresh } else { PingVerdict::Stale });
+        assert_eq!(m.handle_ping(ms(n * 200), &ping_of(2, 1), local()), PingVerdict::Stale);
     }
     assert_eq!(m.known().count(), 0);
 }
@@ -610,8 +627,19 @@ fn the_memory_of_those_that_left_is_bounded() {
 #[test]
 fn a_lane_to_somebody_unknown_is_to_be_forgotten() {
     let mut m = alone();
-    m.handle_admitted(ms(1), id(5), "n5", NodeState::Ready);
+    covers!(AdmittedUnknown, m.handle_admitted(ms(1), id(5), "n5", NodeState::Ready));
     assert_eq!(news(&mut m), [MembershipAction::Forget { member: id(5) }]);
+    assert!(m.view().members.is_empty());
+}
+
+#[test]
+fn a_lane_to_one_that_leaves_admits_nobody() {
+    let mut m = alone();
+    m.handle_ping(ms(1), &ping_of(5, 1), local());
+    drain(&mut m);
+    covers!(AdmittedLeaver, m.handle_admitted(ms(2), id(5), "n5", NodeState::Leaving));
+    assert_eq!(news(&mut m), [MembershipAction::Forget { member: id(5) }]);
+    assert_eq!(m.handle_ping(ms(3), &ping_of(5, 2), local()), PingVerdict::Stale);
     assert!(m.view().members.is_empty());
 }
 
@@ -642,7 +670,7 @@ fn a_full_view_admits_nobody_more() {
     assert_eq!(m.view().members.len(), MEMBERS_MAX);
     m.handle_ping(ms(1), &ping_of(20, 1), local());
     drain(&mut m);
-    m.handle_admitted(ms(2), id(20), "n20", NodeState::Ready);
+    covers!(ViewIsFull, m.handle_admitted(ms(2), id(20), "n20", NodeState::Ready));
     assert_eq!(news(&mut m), [MembershipAction::Forget { member: id(20) }]);
     assert!(!m.view().contains(id(20)));
 }
@@ -651,7 +679,7 @@ fn a_full_view_admits_nobody_more() {
 fn a_leaving_node_dials_nobody() {
     let mut m = node_with(2..=2);
     m.set_state(NodeState::Leaving, ms(1));
-    m.handle_ping(ms(2), &ping_of(3, 1), local());
+    covers!(PingWithoutRoom, m.handle_ping(ms(2), &ping_of(3, 1), local()));
     m.handle_hello(ms(2), id(4), "n4", addr(4), NodeState::Ready);
     assert_eq!(news(&mut m), []);
 }

@@ -18,6 +18,8 @@ pub struct Settings {
     pub route: String,
     /// The address that others dial.
     pub addr: SocketAddr,
+    /// Protocol versions that this node speaks: lowest, highest.
+    pub versions: (u8, u8),
     /// Period of the pings.
     pub frequency: Time,
     /// Silence after which a member is suspect, and a candidate forgotten.

@@ -1,6 +1,7 @@
 //! The send half of a lane, by behaviour.
 
 use super::*;
+use crate::mark::covers;
 use crate::proto::op::OpPool;
 use proptest::prelude::*;
 
@@ -133,9 +134,18 @@ fn a_refused_frame_is_no_copy_and_names_the_session() {
     out.push([frame(1, 16)], Content::Session(9), Some(&op));
     write(&mut out, usize::MAX, false);
     let refused = SmallVec::from_iter([(1, RefusedCode::Partial)]);
-    let refusals = out.ack(&Ack { received: 1, applied: 1, refused }, &mut Wakes::new()).unwrap();
+    let ack = Ack { received: 1, applied: 1, refused };
+    let refusals = covers!(MissedAsPartial, out.ack(&ack, &mut Wakes::new())).unwrap();
     assert_eq!(refusals.as_slice(), &[(Content::Session(9), RefusedCode::Partial)]);
     assert_eq!(op.outcome().missing.as_slice(), &[(M, MissingReason::Partial)]);
+
+    let op = expecting(&pool, AckLevel::Applied);
+    out.push([frame(1, 16)], Content::Session(9), Some(&op));
+    write(&mut out, usize::MAX, false);
+    let refused = SmallVec::from_iter([(2, RefusedCode::Full)]);
+    let ack = Ack { received: 2, applied: 2, refused };
+    covers!(MissedAsRefused, out.ack(&ack, &mut Wakes::new())).unwrap();
+    assert_eq!(op.outcome().missing.as_slice(), &[(M, MissingReason::Refused)]);
 }
 
 #[test]
@@ -143,9 +153,15 @@ fn an_ack_of_frames_never_written_is_refused() {
     let mut out = open_lane();
     out.push([frame(1, 16)], Content::Session(1), None);
     let one = Ack { received: 1, applied: 1, ..Ack::default() };
-    assert_eq!(out.ack(&one, &mut Wakes::new()), Err(BadAck));
+    assert_eq!(covers!(AckOfUnwritten, out.ack(&one, &mut Wakes::new())), Err(BadAck));
     write(&mut out, 7, false);
     assert_eq!(out.ack(&one, &mut Wakes::new()), Err(BadAck), "written in part is not written");
+    write(&mut out, 9, false);
+    for position in [0, 2, u64::MAX] {
+        let refused = SmallVec::from_iter([(position, RefusedCode::Full)]);
+        let ack = Ack { refused, ..one.clone() };
+        assert_eq!(covers!(RefusalOfUnwritten, out.ack(&ack, &mut Wakes::new())), Err(BadAck), "{position}");
+    }
 }
 
 #[test]

@@ -32,10 +32,16 @@ use crate::node::{Context, Node, Request};
 pub(in crate::cli) struct MemberArgs {
     #[command(flatten)]
     pub(in crate::cli) settings: Settings,
+    /// Make these mistakes
+    #[cfg(feature = "mutants")]
+    #[arg(long, value_name = "NAMES", value_delimiter = ',', value_parser = crate::mutant::Mutant::named)]
+    mutant: Vec<crate::mutant::Mutant>,
 }
 
 /// Runs the member until standard input ends.
 pub(in crate::cli) fn run(args: &MemberArgs) -> Result<(), Failure> {
+    #[cfg(feature = "mutants")]
+    args.mutant.iter().copied().for_each(crate::mutant::plant_everywhere);
     let config = args.settings.load_and_warn()?.config;
     let node = Node::start(config).map_err(|why| not_started(&why))?;
     let result = serve(&node);
@@ -62,17 +68,7 @@ fn serve(node: &Node) -> Result<(), Failure> {
 
     let mut script = Script { node, events, held: BTreeMap::new(), handles: 0, load: None };
     while let Some(line) = early.pop_front().or_else(|| lines.recv().ok()) {
-        let reply = match script.play_line(&line) {
-            Ok(mut fields) => {
-                fields.insert(String::from("ok"), Value::Bool(true));
-                fields
-            }
-            Err(mut fields) => {
-                fields.insert(String::from("ok"), Value::Bool(false));
-                fields
-            }
-        };
-        out.line(&Value::Object(reply).to_string());
+        out.line(&told(script.play_line(&line)).to_string());
     }
     Ok(())
 }
@@ -88,6 +84,14 @@ fn requests() -> io::Result<mpsc::Receiver<String>> {
 
 /// A reply's fields; the error's where something was refused.
 type Reply = Result<Map<String, Value>, Map<String, Value>>;
+
+/// The reply, which says whether it is one.
+fn told(reply: Reply) -> Value {
+    let ok = reply.is_ok();
+    let mut fields = reply.unwrap_or_else(|refused| refused);
+    fields.insert(String::from("ok"), Value::Bool(ok));
+    Value::Object(fields)
+}
 
 /// The member's state between requests.
 struct Script<'a> {
@@ -126,6 +130,13 @@ impl Script<'_> {
                 let handle = ask.number("handle")?;
                 let request = self.held.remove(&handle).ok_or_else(|| refusal("no such handle"))?;
                 ask.end(request)
+            }
+            // One line for several, which are played in order.
+            "many" => {
+                let all = ask.0["all"].as_array().filter(|all| all.len() <= MANY_MAX);
+                let all = all.ok_or_else(|| refusal("all is no list, or too long"))?;
+                let replies = all.iter().map(|one| told(self.play(&Ask(one)))).collect();
+                Ok(fields([("all", Value::Array(replies))]))
             }
             "get" => Ok(session_fields(&self.context(ask)?.begin(ask.text("id")?.as_bytes()))),
             "view" => Ok(view_fields(self.node)),
@@ -348,5 +359,7 @@ const TURN: Duration = Duration::from_millis(20);
 const LEAVE_TIMEOUT: Duration = Duration::from_secs(2);
 /// Requests that may wait in line.
 const REQUESTS_MAX: usize = 64;
+/// Requests in one line.
+const MANY_MAX: usize = 256;
 /// Requests that may be held at a time.
 const HELD_MAX: usize = 1024;

@@ -2,10 +2,13 @@
 //!
 //! A stream is two pipes. What one end writes is cut at random places, each piece arrives after a latency of its own but
 //! never before the one in front of it, and what was written and not yet read never exceeds a window: writes are short.
-//! A cut drops what crosses it; pieces of a stream wait, as retransmission makes them, and come after the cut has healed
-//! or the writer's end has given up. A reset destroys what is under way. An end whose peer vanished unheard is half open
+//! A clog holds everything back and then delivers it at once. A cut drops what crosses it; pieces of a stream wait, as retransmission makes them, and come after the cut has healed
+//! or the writer's end has given up. A reset destroys what is under way, from any byte on. An end whose peer vanished unheard is half open
 //! until it writes or its keep-alive ends it. A host that is paused still accepts connections and fills its buffers: that
 //! is the kernel's work. Nothing here knows what the bytes mean.
+
+mod stream;
+mod ways;
 
 use std::collections::{BTreeSet, VecDeque};
 use std::rc::Rc;
@@ -48,10 +51,19 @@ pub(super) struct Weather {
     /// Datagrams lost, and doubled.
     pub(super) loss: f64,
     pub(super) double: f64,
+    /// Datagrams of which up to three bits are flipped on the way.
+    pub(super) flip: f64,
     /// Share of connection requests that get lost.
     pub(super) lost_dial: f64,
     /// How late a process runs after something arrived for it, in microseconds.
     pub(super) lag: (u64, u64),
+}
+
+/// The bytes of a datagram, and where it was damaged those that were sent.
+#[derive(Clone, Debug)]
+pub(super) struct Datagram {
+    pub(super) bytes: Rc<[u8; PING_LEN]>,
+    pub(super) sent: Option<Rc<[u8; PING_LEN]>>,
 }
 
 /// What the kernel hands to a process in its turn.
@@ -62,7 +74,7 @@ pub(super) enum Ready {
     /// An end became readable, writable, connected or broken.
     Io(ConnId),
     /// A datagram from a host.
-    Datagram(HostId, Rc<[u8; PING_LEN]>),
+    Datagram(HostId, Datagram),
     /// A deadline that the process set on a connection passed.
     Deadline(ConnId),
 }
@@ -133,6 +145,8 @@ struct Pipe {
     arrived: usize,
     pieces: VecDeque<Piece>,
     last_at: Time,
+    /// When the last of the pieces is to arrive.
+    back_at: Time,
     /// Pieces whose arrival a cut prevented.
     stalled: u32,
     /// Bytes read whose news cannot cross a cut.
@@ -168,7 +182,7 @@ pub(super) enum NetEvent {
     UserTimeout(ConnId, u8),
     /// The end finds its peer gone.
     KeepAlive(ConnId, u8),
-    Datagram(HostId, HostId, Rc<[u8; PING_LEN]>),
+    Datagram(HostId, HostId, Datagram),
 }
 
 #[derive(Debug)]
@@ -179,6 +193,8 @@ pub(super) struct Net {
     alive: BTreeSet<ConnId>,
     /// How many cuts lie on the way from one host to another.
     cuts: Vec<Vec<u32>>,
+    /// Until when the way from one host to another holds back what goes on it.
+    clogs: Vec<Vec<Time>>,
 }
 
 impl Net {
@@ -197,6 +213,7 @@ impl Net {
             conns: Vec::new(),
             alive: BTreeSet::new(),
             cuts: vec![vec![0; hosts]; hosts],
+            clogs: vec![vec![Time::ZERO; hosts]; hosts],
         }
     }
 
@@ -216,8 +233,8 @@ impl Net {
             doomed: false,
         });
         self.alive.insert(id);
-        let delay = self.latency(sched);
-        sched.after(delay, Event::Net(NetEvent::Syn(id)));
+        let at = (sched.now() + self.latency(sched)).max(self.clogs[from][to]);
+        sched.at(at, Event::Net(NetEvent::Syn(id)));
         id
     }
 
@@ -336,8 +353,13 @@ impl Net {
                 if to != from && (self.cuts[from][to] > 0 || sched.chance(self.weather.loss)) {
                     continue;
                 }
-                let delay = self.latency(sched);
-                sched.after(delay, Event::Net(NetEvent::Datagram(from, to, Rc::clone(&bytes))));
+                let at = (sched.now() + self.latency(sched)).max(self.clogs[from][to]);
+                let datagram = if sched.chance(self.weather.flip) {
+                    Datagram { bytes: damaged(sched, &bytes), sent: Some(Rc::clone(&bytes)) }
+                } else {
+                    Datagram { bytes: Rc::clone(&bytes), sent: None }
+                };
+                sched.at(at, Event::Net(NetEvent::Datagram(from, to, datagram)));
             }
         }
     }
@@ -387,87 +409,6 @@ impl Net {
         self.hosts[host].process.is_some()
     }
 
-    // What the world does to the network.
-
-    pub(super) fn boot(&mut self, sched: &mut Sched, host: HostId, process: u32) {
-        let h = &mut self.hosts[host];
-        h.process = Some(process);
-        h.ready.clear();
-        h.datagrams = 0;
-        h.paused_until = sched.now();
-        if !std::mem::replace(&mut h.up, true) {
-            // What waited for the old kernel meets a new one, which knows nothing of it.
-            self.release(sched, None);
-        }
-    }
-
-    pub(super) fn die(&mut self, sched: &mut Sched, host: HostId, death: Death) {
-        self.hosts[host].process = None;
-        self.hosts[host].ready.clear();
-        self.hosts[host].datagrams = 0;
-        self.hosts[host].up = death == Death::Killed;
-        let alive: Vec<ConnId> = self.alive.iter().copied().collect();
-        for id in alive {
-            for side in 0..2 {
-                if self.conns[id as usize].ends[side].host != host {
-                    continue;
-                }
-                match death {
-                    Death::Killed if sched.chance(0.5) => self.abort(sched, id, side),
-                    Death::Killed => self.close(sched, id, side),
-                    Death::PowerLoss => {
-                        self.conns[id as usize].ends[side].socket = Socket::Gone;
-                        Self::half_open(sched, id, 1 - side);
-                        self.forget_if_over(id);
-                    }
-                }
-            }
-        }
-    }
-
-    /// Resets one random connection between live processes.
-    pub(super) fn reset_any(&mut self, sched: &mut Sched) -> Option<ConnId> {
-        let open: Vec<ConnId> = self
-            .alive
-            .iter()
-            .copied()
-            .filter(|id| self.conns[*id as usize].ends.iter().all(|e| e.socket == Socket::Open))
-            .collect();
-        if open.is_empty() {
-            return None;
-        }
-        let id = open[sched.rng.usize(..open.len())];
-        // Something between the two resets both.
-        self.cancel(id);
-        for side in 0..2 {
-            self.send_abort(sched, id, side);
-        }
-        Some(id)
-    }
-
-    pub(super) fn cut(&mut self, from: HostId, to: HostId) {
-        self.cuts[from][to] += 1;
-    }
-
-    pub(super) fn mend(&mut self, sched: &mut Sched, from: HostId, to: HostId) {
-        self.cuts[from][to] = self.cuts[from][to].saturating_sub(1);
-        if self.cuts[from][to] == 0 {
-            self.release(sched, Some((from, to)));
-        }
-    }
-
-    pub(super) fn mend_all(&mut self, sched: &mut Sched) {
-        for row in &mut self.cuts {
-            row.fill(0);
-        }
-        self.release(sched, None);
-    }
-
-    /// Whether packets pass in both directions.
-    pub(super) fn connected(&self, a: HostId, b: HostId) -> bool {
-        self.cuts[a][b] == 0 && self.cuts[b][a] == 0
-    }
-
     pub(super) fn handle(&mut self, sched: &mut Sched, event: NetEvent) {
         match event {
             NetEvent::Syn(id) => self.syn(sched, id),
@@ -514,182 +455,24 @@ impl Net {
                     self.break_end(sched, id, side);
                 }
             }
-            NetEvent::Datagram(from, to, bytes) => {
+            NetEvent::Datagram(from, to, datagram) => {
                 let host = &mut self.hosts[to];
                 if host.process.is_some() && host.datagrams < DATAGRAMS_MAX {
                     host.datagrams += 1;
-                    self.announce(sched, to, Ready::Datagram(from, bytes));
+                    self.announce(sched, to, Ready::Datagram(from, datagram));
                 }
             }
         }
     }
+}
 
-    // Inside.
-
-    fn latency(&self, sched: &mut Sched) -> Duration {
-        let base = sched.micros(self.weather.latency.0, self.weather.latency.1);
-        if sched.chance(self.weather.tail) {
-            return base + sched.micros(0, self.weather.tail_micros);
-        }
-        base
+/// A copy with one to three bits flipped.
+fn damaged(sched: &mut Sched, bytes: &[u8; PING_LEN]) -> Rc<[u8; PING_LEN]> {
+    let mut copy = *bytes;
+    for _ in 0..sched.rng.usize(1..=3) {
+        copy[sched.rng.usize(..PING_LEN)] ^= 1 << sched.rng.u8(..8);
     }
-
-    /// From which host to which the bytes of an end go.
-    fn way(&self, id: ConnId, side: usize) -> (HostId, HostId) {
-        let ends = &self.conns[id as usize].ends;
-        (ends[side].host, ends[1 - side].host)
-    }
-
-    fn syn(&mut self, sched: &mut Sched, id: ConnId) {
-        if self.conns[id as usize].ends[0].socket != Socket::Connecting {
-            return;
-        }
-        let (from, to) = self.way(id, 0);
-        if !self.connected(from, to) || !self.hosts[to].up || sched.chance(self.weather.lost_dial) {
-            sched.after(SYN_RETRY, Event::Net(NetEvent::Syn(id)));
-            return;
-        }
-        let back = self.latency(sched);
-        let Some(process) = self.hosts[to].process else {
-            sched.after(back, Event::Net(NetEvent::Refused(id)));
-            return;
-        };
-        let end = &mut self.conns[id as usize].ends[1];
-        end.process = process;
-        end.socket = Socket::Open;
-        self.announce(sched, to, Ready::Accept(id));
-        self.conns[id as usize].pipes[1].last_at = sched.now() + back;
-        sched.after(back, Event::Net(NetEvent::Established(id)));
-    }
-
-    fn send_piece(&mut self, sched: &mut Sched, id: ConnId, side: usize, piece: Piece) {
-        let (from, to) = self.way(id, side);
-        let detour = self.weather.detour.get(from).map_or(0, |row| row[to]);
-        let delay = self.latency(sched) + Duration::from_micros(detour);
-        let pipe = &mut self.conns[id as usize].pipes[side];
-        pipe.pieces.push_back(piece);
-        pipe.last_at = pipe.last_at.max(sched.now() + delay);
-        sched.at(pipe.last_at, Event::Net(NetEvent::Arrive(id, side_byte(side))));
-    }
-
-    fn arrive(&mut self, sched: &mut Sched, id: ConnId, side: usize) {
-        let (from, to) = self.way(id, side);
-        if self.conns[id as usize].pipes[side].pieces.is_empty() {
-            return;
-        }
-        if self.cuts[from][to] > 0 || !self.hosts[to].up {
-            let pipe = &mut self.conns[id as usize].pipes[side];
-            pipe.stalled += 1;
-            if pipe.stalled == 1 {
-                let patience = sched.millis(2000, 8000);
-                sched.after(patience, Event::Net(NetEvent::UserTimeout(id, side_byte(side))));
-            }
-            return;
-        }
-        let conn = &mut self.conns[id as usize];
-        let pipe = &mut conn.pipes[side];
-        let piece = pipe.pieces.pop_front();
-        if conn.doomed || conn.ends[1 - side].socket != Socket::Open {
-            // Nobody is there any more.
-            if matches!(piece, Some(Piece::Data(_))) {
-                self.cancel(id);
-                self.send_abort(sched, id, side);
-            }
-            return;
-        }
-        match piece {
-            Some(Piece::Data(n)) => pipe.arrived += n,
-            Some(Piece::Fin) => pipe.fin_arrived = true,
-            None => {}
-        }
-        self.wake_end(sched, id, 1 - side);
-    }
-
-    /// What waited for a way (or for any) goes on, as late as a retransmission may be.
-    fn release(&mut self, sched: &mut Sched, way: Option<(HostId, HostId)>) {
-        let alive: Vec<ConnId> = self.alive.iter().copied().collect();
-        for id in alive {
-            for side in 0..2 {
-                let (from, to) = self.way(id, side);
-                if way.is_some_and(|w| w != (from, to) && w != (to, from)) {
-                    continue;
-                }
-                let stalled = std::mem::take(&mut self.conns[id as usize].pipes[side].stalled);
-                if stalled > 0 {
-                    let at = sched.now() + sched.millis(0, 400);
-                    for _ in 0..stalled {
-                        sched.at(at, Event::Net(NetEvent::Arrive(id, side_byte(side))));
-                    }
-                    let pipe = &mut self.conns[id as usize].pipes[side];
-                    pipe.last_at = pipe.last_at.max(at);
-                }
-                if self.cuts[to][from] == 0 && std::mem::take(&mut self.conns[id as usize].pipes[side].unannounced) > 0
-                {
-                    let delay = sched.millis(0, 400);
-                    sched.after(delay, Event::Net(NetEvent::Room(id, side_byte(side))));
-                }
-            }
-        }
-    }
-
-    /// Nothing that is under way arrives any more.
-    fn cancel(&mut self, id: ConnId) {
-        self.conns[id as usize].doomed = true;
-        for pipe in &mut self.conns[id as usize].pipes {
-            pipe.pieces.clear();
-            pipe.stalled = 0;
-            pipe.bytes.truncate(pipe.arrived);
-        }
-    }
-
-    fn abort(&mut self, sched: &mut Sched, id: ConnId, side: usize) {
-        let was = std::mem::replace(&mut self.conns[id as usize].ends[side].socket, Socket::Gone);
-        if was == Socket::Open {
-            self.cancel(id);
-            self.send_abort(sched, id, 1 - side);
-        }
-        self.forget_if_over(id);
-    }
-
-    fn send_abort(&self, sched: &mut Sched, id: ConnId, to: usize) {
-        let delay = self.latency(sched);
-        sched.after(delay, Event::Net(NetEvent::Abort(id, side_byte(to))));
-    }
-
-    /// An end does not know that its peer is gone.
-    fn half_open(sched: &mut Sched, id: ConnId, side: usize) {
-        let patience = sched.millis(4000, 8000);
-        sched.after(patience, Event::Net(NetEvent::KeepAlive(id, side_byte(side))));
-    }
-
-    /// The connection is broken as this end sees it.
-    fn break_end(&mut self, sched: &mut Sched, id: ConnId, side: usize) {
-        let conn = &mut self.conns[id as usize];
-        if matches!(conn.ends[side].socket, Socket::Open | Socket::Connecting) {
-            conn.ends[side].socket = Socket::Broken;
-            conn.pipes[1 - side].bytes.clear();
-            conn.pipes[1 - side].pieces.clear();
-            conn.pipes[1 - side].arrived = 0;
-            self.wake_end(sched, id, side);
-        }
-    }
-
-    fn wake_end(&mut self, sched: &mut Sched, id: ConnId, side: usize) {
-        let end = &mut self.conns[id as usize].ends[side];
-        if self.hosts[end.host].process != Some(end.process) || std::mem::replace(&mut end.announced, true) {
-            return;
-        }
-        let host = end.host;
-        self.announce(sched, host, Ready::Io(id));
-    }
-
-    fn forget_if_over(&mut self, id: ConnId) {
-        let conn = &mut self.conns[id as usize];
-        if conn.ends.iter().all(|e| e.socket == Socket::Gone) {
-            conn.pipes = [Pipe::default(), Pipe::default()];
-            self.alive.remove(&id);
-        }
-    }
+    Rc::new(copy)
 }
 
 fn side_byte(side: usize) -> u8 {

@@ -1,0 +1,211 @@
+//! What keeps members equal: they compare digests, list to each other what differs, and bring it.
+//!
+//! ```text
+//! A ── digest ──▶ B       (both hold the same: B answers with an empty listing)
+//! A ◀── listing ─ B       all that B holds of the buckets that differ; A brings what B lacks
+//! A ── answer ──▶ B       in which sessions they differ; B brings what A lacks
+//! ```
+//!
+//! Of a session that both hold, who saw the higher version last brings it first, and is answered if it lacks something. So what
+//! differs travels once, and nothing else does. Every message carries the number of its comparison: what an old connection still
+//! brings answers nothing.
+
+use std::sync::Arc;
+
+use super::Control;
+use super::absence::Word;
+use crate::engine::core::Effects;
+use crate::engine::donor::{Beginner, Donation, Purpose};
+use crate::engine::peer::Peer;
+use crate::event::Event;
+use crate::id::{MemberId, Time, Uid};
+use crate::mutant::planted;
+use crate::session::{Buckets, Context, Differs, Digest};
+use crate::stats::{add, bump};
+use crate::wire::{Entry, Listing};
+
+/// How soon after a change of the view members compare what they show: the others have noticed by then, and what was under
+/// way has arrived.
+const COMPARE_DELAY: Time = Time::from_millis(500);
+/// How often a node that nothing happens at compares with another, at random.
+const IDLE_INTERVAL: Time = Time::from_secs(5);
+/// How often it does so in any case.
+const BUSY_INTERVAL: Time = Time::from_secs(60);
+
+/// When to compare next, and with whom.
+#[derive(Debug)]
+pub(super) struct Comparing {
+    /// With a member at random.
+    next: Time,
+    /// With everybody, after a change of the view.
+    all: Option<Time>,
+    /// At the latest, whatever happens here.
+    latest: Time,
+    /// Changes made and merged when it was looked at last: none since means idle.
+    changes: u64,
+}
+
+impl Comparing {
+    pub(super) fn new(now: Time) -> Self {
+        Self { next: now + IDLE_INTERVAL, all: None, latest: now + BUSY_INTERVAL, changes: 0 }
+    }
+
+    pub(super) fn due(&self) -> Time {
+        self.all.map_or(self.next, |all| all.min(self.next))
+    }
+
+    /// Members may show different things now: one that is gone may have reached some and not others with what it wrote or
+    /// passed on, and one that opened may have been told things by a member that told nobody else.
+    pub(super) fn soon(&mut self, now: Time) {
+        self.all = Some(self.all.map_or(now + COMPARE_DELAY, |all| all.min(now + COMPARE_DELAY)));
+    }
+}
+
+impl<P> Control<P> {
+    /// Tells others what this node shows, when it is time.
+    pub(super) fn compare(&mut self, now: Time, fx: &mut Effects<P>) {
+        if now < self.comparing.due() || self.join.is_some() || planted!(NoDigest) {
+            return;
+        }
+        let roster = self.core.roster();
+        let peers: Vec<_> = roster.peers.iter().filter(|p| p.counts() && !p.is_unreachable()).collect();
+        let with_all = self.comparing.all.take_if(|all| *all <= now).is_some();
+        let stats = self.core.counters.snapshot();
+        let changes = stats.commits + stats.merges;
+        let idle = std::mem::replace(&mut self.comparing.changes, changes) == changes;
+        if now >= self.comparing.next {
+            self.comparing.next = now + IDLE_INTERVAL;
+        }
+        let one = if peers.is_empty() { 0 } else { self.rng.usize(..peers.len()) };
+        let by_chance = idle || now >= self.comparing.latest;
+        // Those that differed last, as who was full then and has room now, are asked again in any case.
+        let chosen: Vec<_> = (0..)
+            .zip(&peers)
+            .filter(|(at, peer)| with_all || peer.divergence() > 0 || by_chance && *at == one)
+            .map(|(_, peer)| *peer)
+            .collect();
+        if chosen.is_empty() {
+            return;
+        }
+        self.comparing.latest = now + BUSY_INTERVAL;
+        let low = self.core.settings().low_water;
+        for context in self.core.store().contexts() {
+            for &peer in &chosen {
+                if peer.queued() < low {
+                    self.core.tell_digest(peer, &context, fx);
+                } else if with_all {
+                    self.comparing.soon(now);
+                }
+            }
+        }
+    }
+
+    /// A member tells what it holds, summed up: it is told what is held here of the buckets that differ.
+    pub(super) fn handle_digest(&mut self, member: MemberId, context: &[u8], round: u64, theirs: &Digest, now: Time) {
+        // A joiner holds nothing to compare yet.
+        let Some(peer) = self.core.peer(member).filter(|_| self.join.is_none()) else { return };
+        let Ok(context) = self.core.store().context(context) else { return };
+        // Both may ask at the same time, as after a partition. One comparison does for both.
+        let mine = self.core.identity().member;
+        if mine < member && self.donations.iter_mut().any(|d| d.asks(&peer, &context)) {
+            return;
+        }
+        let buckets = context.digest().differs(theirs);
+        self.note_divergence(&peer, &context, buckets.len());
+        for donation in &mut self.donations {
+            donation.takes_part(&peer, &context, round);
+            if buckets.is_empty() {
+                donation.listed(&peer, &context, Beginner::Member, round);
+            }
+        }
+        // One that is under way answers too; who needs another asks again.
+        if !self.donations.iter().any(|d| d.lists(&peer, &context)) {
+            self.donations.push(Donation::of_listing(peer, context, round, &buckets, now));
+        }
+        self.next_donation = Some(now);
+    }
+
+    /// A member lists what it holds of buckets that differ, or in what it differs: it is brought what it lacks.
+    pub(super) fn handle_listing(&mut self, member: MemberId, listing: Listing, now: Time, fx: &mut Effects<P>) {
+        let Some(peer) = self.core.peer(member).filter(|_| self.join.is_none()) else { return };
+        let Ok(context) = self.core.store().context(&listing.context) else { return };
+        let word = self.word_of(member, &context, Time::from_millis(listing.remembers_ms), now);
+        let (mut told, mut later, mut ended): (Vec<Uid>, Vec<Entry>, Vec<_>) = Default::default();
+        let mut answer = Vec::new();
+        context.differing(&Buckets::new(listing.buckets), listing.entries, !listing.answer, |differs| match differs {
+            Differs::Dead(uid) => told.push(uid),
+            Differs::First(mine) => {
+                answer.push(mine);
+                told.push(mine.uid);
+            }
+            Differs::Later(mine, theirs) => {
+                answer.push(mine);
+                later.push(theirs);
+            }
+            Differs::There(theirs) => answer.push(Entry { top: 0, fingerprint: 0, ..theirs }),
+            Differs::Here(mine, written) => match word {
+                Word::Ended(since) if written <= since => ended.push((mine.uid, since)),
+                Word::Unsure(since) if written <= since => {}
+                Word::Told | Word::Ended(_) | Word::Unsure(_) => told.push(mine.uid),
+            },
+        });
+        for (uid, since) in ended {
+            add(&self.core.counters.forgotten, u64::from(context.forget(uid, since)));
+        }
+        let differs = !told.is_empty() || !later.is_empty();
+        if differs && !self.donations.iter_mut().any(|d| d.bring(&peer, &context, &told, &later, now)) {
+            let mut donation = Donation::of_difference(Arc::clone(&peer), now);
+            donation.bring(&peer, &context, &told, &later, now);
+            self.donations.push(donation);
+        }
+        if listing.last {
+            let by = if listing.answer { Beginner::Member } else { Beginner::Me };
+            for donation in &mut self.donations {
+                donation.listed(&peer, &context, by, listing.round);
+            }
+            self.note_divergence(&peer, &context, listing.differ);
+        }
+        if !listing.answer && listing.differ > 0 {
+            let remembers = context.remembers(now).as_millis();
+            let answer = Listing {
+                answer: true,
+                remembers_ms: u64::try_from(remembers).unwrap_or(u64::MAX),
+                entries: answer,
+                ..listing
+            };
+            self.core.answer_listing(&peer, answer, fx);
+        }
+        self.next_donation = Some(now);
+    }
+
+    fn note_divergence(&self, peer: &Arc<Peer<P>>, context: &Context, differ: u32) {
+        add(&self.core.counters.divergences, u64::from(differ));
+        peer.note_divergence(context.name(), differ);
+    }
+
+    /// Starts to bring a member up to date with what is held here.
+    pub(super) fn repair(&mut self, peer: &Arc<Peer<P>>, now: Time) {
+        peer.set_repairing(true);
+        self.whole_since = None;
+        // Everything is looked at again, whatever of it was under way: what was given up may have been part of that.
+        self.donations.retain(|d| d.peer.id() != peer.id() || d.purpose != Purpose::Differs);
+        let mut running = false;
+        for donation in self.donations.iter_mut().filter(|d| d.peer.id() == peer.id()) {
+            donation.restart(now);
+            running = true;
+        }
+        if !running {
+            let peer = Arc::clone(peer);
+            // Who still joins holds little, and has not asked for it yet.
+            let compares = peer.state() == crate::id::NodeState::Ready && self.join.is_none();
+            self.donations.push(if compares {
+                Donation::of_repair(peer, now)
+            } else {
+                Donation::of_everything(peer, Purpose::Repair, now)
+            });
+        }
+        bump(&self.core.counters.repairs);
+        self.core.tell(Event::RepairStarted(peer.id(), peer.name().to_owned()));
+        self.next_donation = Some(now);
+    }
+}
