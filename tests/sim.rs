@@ -38,7 +38,6 @@ fn no_seed_that_once_failed_fails_again() {
 }
 
 #[test]
-#[ignore = "members whose stores are full do not become equal again in time; `hotspare sim --lean full` shows it"]
 fn no_seed_whose_stores_are_full_violates_a_rule() {
     let mut options = Options::default();
     options.lean = Some(Lean::Full);

@@ -460,7 +460,9 @@ impl<P> Control<P> {
             }
             MembershipAction::Down { member } => {
                 let addr = self.core.peer(member).map(|p| p.addr());
-                self.absences.lose(member, addr, self.membership.view().members.len() + 1, now);
+                let others: Vec<_> =
+                    self.core.roster().peers.iter().filter(|p| p.id() != member).map(|p| p.addr()).collect();
+                self.absences.lose(member, addr, &others, now);
                 self.removed(member, now, fx, Event::MemberDown);
             }
             MembershipAction::Left { member } => self.removed(member, now, fx, Event::MemberLeft),

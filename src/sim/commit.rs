@@ -47,14 +47,16 @@ impl Before {
     ) -> Result<SmallVec<[ChangeId; 2]>, Violation> {
         let mut recorded = SmallVec::new();
         if handle.is_new() && !changes.invalidate {
+            let name = name_key(handle.id());
             for (uid, surely) in self.over {
                 oracle.over(uid, surely.then_some(handle.uids()[0]));
+                oracle.kills(name.clone(), uid, None);
                 if surely && context.dump_of(uid).is_some_and(|r| !r.dead) {
                     let text = format!("{uid:?} had expired under the name of {:?} and lives on", handle.uids()[0]);
                     return Err(Violation::new("over", text));
                 }
             }
-            for uid in oracle.killed_under(writer, name_key(handle.id())) {
+            for uid in oracle.killed_under(writer, &name) {
                 let known = context.dump_of(uid).is_some_and(|r| r.dead);
                 oracle.over(uid, known.then_some(handle.uids()[0]));
             }
@@ -63,7 +65,7 @@ impl Before {
             for (uid, record) in &self.held {
                 let Some(record) = record.as_ref().filter(|r| !r.dead) else { continue };
                 for (key, _, _) in record.attrs.iter().filter(|(k, _, v)| k[0] == key::NAME && v.is_some()) {
-                    oracle.kills(writer, Key::from_slice(key), *uid);
+                    oracle.kills(Key::from_slice(key), *uid, Some(writer));
                 }
                 recorded.push(oracle.committed(writer, *uid, Version::ZERO, SmallVec::new(), true, now));
             }

@@ -114,7 +114,7 @@ impl World {
                         self.finished = true;
                         Ok(())
                     }
-                    Some(why) if now > self.quiet_at + self.patience() => Err(Violation::new("I5", why)),
+                    Some(why) if now > self.quiet_at + PATIENCE => Err(Violation::new("I5", why)),
                     Some(_) => Ok(()),
                 }
             }
@@ -137,11 +137,6 @@ impl World {
             let user = self.users.add(id, host);
             self.sched.after(Duration::ZERO, Event::Request(user));
         }
-    }
-
-    /// How long the cluster may take to come to rest. What a full member refused it is sent when members next compare.
-    fn patience(&self) -> Duration {
-        if self.profile.is_full(None) { PATIENCE * 4 } else { PATIENCE }
     }
 
     /// Tells the oracle who is with more than half of the hosts.

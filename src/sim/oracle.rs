@@ -3,7 +3,7 @@
 //! The oracle never asks a node whether it did well: it is told what callers did and what they were told, looks at dumps,
 //! and compares. The rules are those of [`super`].
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::time::Duration;
 
 use smallvec::SmallVec;
@@ -101,8 +101,8 @@ pub(super) struct Oracle {
     dead: HashSet<(MemberId, Uid), Quick>,
     /// When a request of a member last used a session, by the member's clock.
     used: HashMap<(MemberId, Uid), Time, Quick>,
-    /// What requests of a member ended, by the names that it had.
-    killed: BTreeMap<(MemberId, Key), BTreeSet<Uid>>,
+    /// What is over, by the names that it had, and the members whose requests ended it.
+    killed: BTreeMap<Key, BTreeMap<Uid, SmallVec<[MemberId; 1]>>>,
     /// When a member was last seen to hold attributes of a session.
     full: HashMap<(MemberId, Uid), Time, Quick>,
     /// When any request last did.
@@ -190,14 +190,15 @@ impl Oracle {
         truth.over_by.extend(by);
     }
 
-    /// A request of the member ended a session of that name.
-    pub(super) fn kills(&mut self, member: MemberId, name: Key, uid: Uid) {
-        self.killed.entry((member, name)).or_default().insert(uid);
+    /// A session of that name is over; `by`: a request of this member ended it.
+    pub(super) fn kills(&mut self, name: Key, uid: Uid, by: Option<MemberId>) {
+        self.killed.entry(name).or_default().entry(uid).or_default().extend(by);
     }
 
-    /// The newest sessions of that name that requests of the member ended: a create there lists them as over.
-    pub(super) fn killed_under(&self, member: MemberId, name: Key) -> SmallVec<[Uid; KILLED_MAX]> {
-        self.killed.get(&(member, name)).into_iter().flat_map(|k| k.iter().rev().take(KILLED_MAX).copied()).collect()
+    /// Those of the newest sessions over under that name that requests of the member ended: a create there lists them as over.
+    pub(super) fn killed_under(&self, member: MemberId, name: &Key) -> SmallVec<[Uid; KILLED_MAX]> {
+        let newest = self.killed.get(name).into_iter().flat_map(|k| k.iter().rev().take(KILLED_MAX));
+        newest.filter(|(_, by)| by.contains(&member)).map(|(uid, _)| *uid).collect()
     }
 
     /// What the writer of a change had of the session afterwards.

@@ -9,6 +9,7 @@
 //! A node that stood still (stopped, suspended) for longer than the drop time was away from all others, and no larger side.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 
 use super::Control;
 use crate::id::{MemberId, Time, Version};
@@ -22,7 +23,7 @@ pub(super) struct Absence {
     /// This node was on the smaller side: it lost more members than it kept.
     pub(super) minority: bool,
     /// Where it was dialled.
-    addr: Option<std::net::SocketAddr>,
+    addr: Option<SocketAddr>,
     /// Another incarnation answers there: this one is gone for good, and on no side.
     replaced: bool,
     /// The clock of each context before that: what was written later, was written on this side.
@@ -67,24 +68,26 @@ impl Absences {
         self.lost.values().filter(|a| !a.replaced && now.saturating_sub(a.since) < span).count()
     }
 
-    /// A member went down; `present` are left, this node among them.
-    pub(super) fn lose(&mut self, member: MemberId, addr: Option<std::net::SocketAddr>, present: usize, now: Time) {
+    /// A member went down; `others` are left besides this node, at these addresses.
+    pub(super) fn lose(&mut self, member: MemberId, addr: Option<SocketAddr>, others: &[SocketAddr], now: Time) {
         let clocks = self.clocks[0].clone();
         // One that goes again before it was repaired is away since it went first.
         let before = self.back.remove(&member);
         let absence = before.unwrap_or(Absence { since: now, minority: false, addr: None, replaced: false, clocks });
-        self.lost.insert(member, Absence { addr, ..absence });
+        // The next incarnation may be there before this one is known to be gone.
+        let replaced = absence.replaced || addr.is_some_and(|addr| others.contains(&addr));
+        self.lost.insert(member, Absence { addr, replaced, ..absence });
         while self.lost.len() > ABSENCES_MAX {
             let oldest = self.lost.iter().min_by_key(|(_, a)| a.since).map(|(id, _)| *id);
             oldest.and_then(|id| self.lost.remove(&id));
         }
-        if self.lost.values().filter(|a| !a.replaced).count() > present {
+        if self.lost.values().filter(|a| !a.replaced).count() > others.len() + 1 {
             self.lost.values_mut().for_each(|a| a.minority = true);
         }
     }
 
     /// A member is back, or there for the first time. True when it was away.
-    pub(super) fn find(&mut self, member: MemberId, addr: std::net::SocketAddr) -> bool {
+    pub(super) fn find(&mut self, member: MemberId, addr: SocketAddr) -> bool {
         for (_, absence) in self.lost.iter_mut().filter(|(id, a)| **id != member && a.addr == Some(addr)) {
             absence.replaced = true;
         }
@@ -169,5 +172,23 @@ impl<P> Control<P> {
     /// After this at the latest a member that is gone is known to be gone.
     pub(super) fn notice_time(&self) -> Time {
         self.settings.drop_time + self.settings.verify_timeout
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_is_replaced_is_not_awaited_in_whatever_order_that_shows() {
+        let (addr, other) = (SocketAddr::from(([10, 0, 0, 2], 4700)), SocketAddr::from(([10, 0, 0, 3], 4700)));
+        let (day, now) = (Time::from_secs(86400), Time::from_secs(1));
+        let mut absences = Absences::default();
+        absences.lose(MemberId(1), Some(addr), &[other], now);
+        assert_eq!((absences.missed(day, now), absences.awaited(day, now)), (1, 1));
+        assert!(!absences.find(MemberId(2), addr), "another incarnation was not away");
+        assert_eq!((absences.missed(day, now), absences.awaited(day, now)), (1, 0));
+        absences.lose(MemberId(3), Some(other), &[addr, other], now);
+        assert_eq!((absences.missed(day, now), absences.awaited(day, now)), (2, 0));
     }
 }
