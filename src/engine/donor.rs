@@ -122,6 +122,8 @@ struct List {
     context: Arc<Context>,
     round: u64,
     differ: u32,
+    remembers_ms: u64,
+    met: u64,
     rest: Buckets,
     shard: usize,
 }
@@ -171,9 +173,10 @@ impl<P> Donation<P> {
         context: Arc<Context>,
         round: u64,
         buckets: &Buckets,
+        (remembers_ms, met): (u64, u64),
         now: Time,
     ) -> Self {
-        let list = List { context, round, differ: buckets.len(), rest: *buckets, shard: 0 };
+        let list = List { context, round, differ: buckets.len(), remembers_ms, met, rest: *buckets, shard: 0 };
         Self::new(peer, Purpose::Differs, Plan::List(Box::new(list)), now)
     }
 
@@ -264,7 +267,7 @@ impl<P> Donation<P> {
                 let mut way = Way { peer: &self.peer, records: &mut self.records, bytes: &mut self.bytes, core, now };
                 difference.step(&mut way, &mut budget, fx)
             }
-            Plan::List(list) => return list.step(&self.peer, core, now, fx),
+            Plan::List(list) => return list.step(&self.peer, core, fx),
         };
         if let Some(step) = step {
             return step;
@@ -440,7 +443,7 @@ impl Difference {
 
 impl List {
     /// Sends some more of a listing.
-    fn step<P>(&mut self, peer: &Arc<Peer<P>>, core: &Core<P>, now: Time, fx: &mut Effects<P>) -> Step {
+    fn step<P>(&mut self, peer: &Arc<Peer<P>>, core: &Core<P>, fx: &mut Effects<P>) -> Step {
         let mut budget = TURN_BYTES;
         loop {
             let room = core.settings().low_water.saturating_sub(peer.queued()).min(budget);
@@ -465,7 +468,8 @@ impl List {
                 answer: false,
                 last: done,
                 differ: self.differ,
-                remembers_ms: u64::try_from(self.context.remembers(now).as_millis()).unwrap_or(u64::MAX),
+                remembers_ms: self.remembers_ms,
+                met: self.met,
                 buckets: covered.bits(),
                 entries,
             };

@@ -112,6 +112,7 @@ impl Node {
             last: true,
             differ: 1,
             remembers_ms: self.remembers_ms,
+            met: u64::MAX,
             buckets: [u64::MAX; BUCKETS / 64],
             entries: Vec::new(),
         }

@@ -282,8 +282,8 @@ fn bucket(uid: Uid) -> usize {
 pub enum Differs {
     /// It is dead here.
     Dead(Uid),
-    /// Only this node holds it: what is held here, and which version was written, rather than touched, last.
-    Here(Entry, Version),
+    /// Only this node holds it: what is held here.
+    Here(Entry),
     /// Both hold it, and this node saw a version that is not lower: what is held here.
     First(Entry),
     /// Both hold it, and the other saw a higher version: what is held here, and what there.
@@ -296,7 +296,7 @@ impl Differs {
     fn of(record: &Record, theirs: Entry) -> Self {
         let mine = Entry { uid: record.uid, top: record.top.counter, fingerprint: record.fingerprint() };
         if !theirs.is_held() {
-            Self::Here(mine, record.written())
+            Self::Here(mine)
         } else if mine.top >= theirs.top {
             Self::First(mine)
         } else {

@@ -49,6 +49,7 @@ pub use emit::Emission;
 pub use handle::Handle;
 pub(crate) use hash::SHARDS;
 pub use merge::{Merged, MergedEvent};
+pub use repair::Separation;
 pub use scan::Cursor;
 pub use store::Store;
 pub use sweep::Swept;

@@ -305,11 +305,6 @@ impl Record {
         digest::fingerprint(self.uid, standing, self.top, self.sum)
     }
 
-    /// The last version that set or removed something: `top` counts accesses too.
-    pub(crate) fn written(&self) -> Version {
-        self.attrs.iter().map(|attr| attr.version).max().unwrap_or(Version::ZERO)
-    }
-
     /// What a receiver must already have for this record's present state to be enough.
     pub(crate) fn base(&self) -> Version {
         if self.is_partial() { self.need } else { Version::ZERO }

@@ -4,10 +4,30 @@ use std::sync::Arc;
 
 use super::context::{Context, Weight};
 use super::emit::{Emission, Held};
-use super::record::Effects;
+use super::record::{Effects, Record};
 use super::time::{LONG_AGO, millis};
-use crate::id::{Time, Uid, Version};
+use crate::id::{MemberId, Time, Uid, Version};
 use crate::wire::FrameOut;
+
+/// Since when this node was apart from others.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Separation {
+    /// The Lamport counter then.
+    pub counter: u64,
+    /// Who was on the other side: what they wrote meanwhile was not written here, however late it arrived.
+    pub others: Vec<MemberId>,
+    /// The Lamport counter of the other side when the two met again.
+    pub until: u64,
+}
+
+impl Separation {
+    /// Whether something was written, rather than touched: on this side since, or by anybody after it.
+    fn is_before(&self, record: &Record) -> bool {
+        let written =
+            |v: Version| v.counter > self.until || v.counter > self.counter && !self.others.contains(&v.member);
+        record.attrs().iter().any(|attr| written(attr.version))
+    }
+}
 
 impl Context {
     /// Present state of a uid (a tombstone too), extra flags or'ed in; `None` when not held.
@@ -69,14 +89,20 @@ impl Context {
         false
     }
 
-    /// Drops a session that nothing was written to since the version given: it ended elsewhere, and its tombstones are forgotten.
-    /// True when it was there.
-    pub fn forget(&self, uid: Uid, written: Version) -> bool {
-        self.drop_record(uid, |record| record.written() <= written)
+    /// Drops a session that nothing was written to on this side since a separation: it ended on the other, and its tombstones are
+    /// forgotten. True when it was there.
+    pub fn forget(&self, uid: Uid, separation: &Separation) -> bool {
+        self.drop_record(uid, |record| !separation.is_before(record))
+    }
+
+    /// Whether something was written to a session on this side since a separation.
+    #[must_use]
+    pub fn is_written_since(&self, uid: Uid, separation: &Separation) -> bool {
+        self.cell(uid).lock.read().records.get(uid).is_some_and(|record| separation.is_before(record))
     }
 
     /// Takes a record away without a trace, if `when` still holds under its lock.
-    pub(crate) fn drop_record(&self, uid: Uid, when: impl FnOnce(&super::record::Record) -> bool) -> bool {
+    pub(crate) fn drop_record(&self, uid: Uid, when: impl FnOnce(&Record) -> bool) -> bool {
         let mut shard = self.cell(uid).lock.write();
         if !shard.records.get(uid).is_some_and(|r| when(r)) {
             return false;

@@ -548,7 +548,7 @@ fn compare(a: &Arc<Context>, b: &Arc<Context>, now: Time) -> Vec<Uid> {
         let (mut uids, mut answer) = (Vec::new(), Vec::new());
         from.differing(&buckets, std::mem::take(&mut list), all, |differs| match differs {
             Differs::Dead(uid) => uids.push(uid),
-            Differs::Here(mine, _) | Differs::First(mine) => {
+            Differs::Here(mine) | Differs::First(mine) => {
                 uids.push(mine.uid);
                 answer.push(mine);
             }

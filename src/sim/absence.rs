@@ -12,7 +12,7 @@ use crate::id::{MemberId, Time};
 /// A node judges by its own clock, and from when it noticed: an absence of this share of the horizon may count as one.
 const BORDER: f64 = 0.7;
 /// As long may a node take to notice that it is alone, or is not any more.
-const NOTICE: Duration = Duration::from_secs(4);
+pub(super) const NOTICE: Duration = Duration::from_secs(4);
 
 /// One time during which a member was away.
 #[derive(Debug)]
@@ -66,6 +66,11 @@ impl Absences {
     /// Whether a member was ever away for so long after the time.
     pub(super) fn was_away_after(&self, member: MemberId, at: Time) -> bool {
         self.long(member).any(|a| at <= a.until + NOTICE)
+    }
+
+    /// Whether a member was away for so long at the time.
+    pub(super) fn is_away_at(&self, member: MemberId, at: Time) -> bool {
+        self.long(member).any(|a| a.from <= at + NOTICE && at <= a.until + NOTICE)
     }
 
     /// Whether a member may have dropped a session of that age that it alone still held.

@@ -102,7 +102,8 @@ impl World {
 
     fn pause(&mut self, host: HostId, outage: Duration) {
         self.sched.trace(|| format!("n{host} pauses for {outage:?}"));
-        self.net.hosts[host].paused_until = self.sched.now() + outage;
+        (self.net.hosts[host].paused_from, self.net.hosts[host].paused_until) =
+            (self.sched.now(), self.sched.now() + outage);
     }
 
     fn isolate(&mut self, host: HostId, outage: Duration) {

@@ -11,7 +11,7 @@ use super::swarm::Kind;
 use super::world::{CONTEXT, Event, LOOK, PATIENCE, Phase, World};
 use crate::event::ReadyReason;
 use crate::id::{MemberId, NodeState, Uid, Version};
-use crate::session::{RecordDump, key};
+use crate::session::{BUCKETS, RecordDump, key};
 
 /// Silence, an echo that does not come, and time for a node to look: after as much nobody has a dead member in view.
 const BURIAL: Duration = Duration::from_secs(3);
@@ -68,7 +68,7 @@ impl World {
             self.oracle.check_in_use(process.member, &dump, process.clock(now), now)?;
             let away = self.away.range((process.member, MemberId::NONE)..).take_while(|(k, _)| k.0 == process.member);
             // A partition that lasts for longer than tolerated is none any more.
-            let away = away.map(|(_, since)| *since).filter(|since| *since + self.profile.partition_max > now);
+            let away = away.filter(|(_, a)| a.since + self.profile.partition_max > now).map(|(_, a)| a.noticed);
             self.oracle.check_kept(process.member, &dump, away.min(), now)?;
             self.check_bounds(process)?;
             self.check_dead(process)?;
@@ -209,10 +209,10 @@ impl World {
         Ok(())
     }
 
-    /// Queues stay below their cap, but for a few control messages.
+    /// Queues stay below their cap, but for a digest and a few small control messages.
     fn check_bounds(&self, process: &Process) -> Result<(), Violation> {
         for peer in &process.core.roster().peers {
-            let cap = self.profile.queue_bytes_max + (16 << 10);
+            let cap = self.profile.queue_bytes_max + 8 * BUCKETS + (16 << 10);
             if peer.queued() > cap {
                 let text = format!("{} bytes are queued from n{} to {}", peer.queued(), process.host, peer.name());
                 return Err(Violation::new("bounds", text));

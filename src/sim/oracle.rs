@@ -353,8 +353,9 @@ impl Oracle {
             self.tally.acks += 1;
             return Ok(());
         };
-        // A caller whose patience ended is told of acks that came long before.
-        if self.is_idle(change.uid, now) || held.is_none() && self.may_be_buried(change.uid) {
+        // A caller whose patience ended, or who stood still, is told of acks that came long before.
+        let is_gone = || self.may_be_buried(change.uid) || self.was_away_after(member, change.at);
+        if self.is_idle(change.uid, now) || held.is_none() && is_gone() {
             return Ok(());
         }
         Err(Violation::new("I2", format!("{member} acked {} and {why}", self.name(id))))
@@ -497,7 +498,7 @@ impl Oracle {
             let truth = &self.sessions[&change.uid];
             if change.ends {
                 let stayed = |m: &&MemberId| self.is_alive(**m) && !self.was_away_after(**m, change.at);
-                if !change.holders.iter().any(|m| stayed(&m)) {
+                if !change.holders.iter().any(|m| stayed(&m)) || self.was_written_away(change.uid) {
                     self.tally.beyond_horizon += 1;
                     continue;
                 }
@@ -580,12 +581,18 @@ impl Oracle {
 
     /// Whether a member may have forgotten an end that nobody else had heard of.
     fn may_forget_end(&mut self, member: MemberId, uid: Uid) -> bool {
-        let may = self.was_away_after(member, Time::ZERO);
+        let may = self.was_away_after(member, Time::ZERO) || self.was_written_away(uid);
         if may {
             self.dead.remove(&(member, uid));
             self.tally.beyond_horizon += 1;
         }
         may
+    }
+
+    /// Whether somebody who was away for longer than tombstones live wrote to the session then: it was in use there, and stays.
+    fn was_written_away(&self, uid: Uid) -> bool {
+        let Some(absences) = &self.absences else { return false };
+        self.changes_of(uid).any(|c| !c.writes.is_empty() && c.holders.iter().any(|m| absences.is_away_at(*m, c.at)))
     }
 
     /// Whether a session may have ended so long ago that its tombstone is gone.

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 
-use super::absence::Absences;
+use super::absence::{Absences, NOTICE};
 use super::load::{Users, exponential};
 use super::look::dump;
 use super::net::{ConnId, HostId, Net, NetEvent};
@@ -68,12 +68,21 @@ pub(super) enum Event {
     Calm,
 }
 
+/// A member that a process lost.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Away {
+    pub(super) noticed: Time,
+    pub(super) since: Time,
+}
+
 /// How a process came to know a member.
 #[derive(Debug)]
 pub(super) struct Met {
     pub(super) at: Time,
     /// It had lost it before.
     pub(super) again: bool,
+    /// Since when it has been away, until it is repaired.
+    lost: Option<Time>,
     /// What the process had not whole then.
     pub(super) partial: BTreeSet<Uid>,
     /// Whether a caller has been told of a copy since.
@@ -112,7 +121,7 @@ pub(super) struct World {
     /// When each process came to know each member that it knows.
     pub(super) met: BTreeMap<(MemberId, MemberId), Met>,
     /// Since when a process misses a member that it lost and that has not come back.
-    pub(super) away: BTreeMap<(MemberId, MemberId), Time>,
+    pub(super) away: BTreeMap<(MemberId, MemberId), Away>,
     pub(super) quiet_at: Time,
     pub(super) finished: bool,
 }
@@ -293,9 +302,10 @@ impl World {
                 match &event {
                     NodeEvent::MemberUp(member, _, _) => {
                         let pair = (process.member, *member);
-                        let again = self.away.remove(&pair).is_some();
+                        let lost = self.away.remove(&pair).map(|away| away.since);
+                        let again = lost.is_some();
                         let partial = dump(process).into_iter().filter(|(_, r)| r.partial).map(|(uid, _)| uid);
-                        let met = Met { at: now, again, partial: partial.collect(), counted: false };
+                        let met = Met { at: now, again, lost, partial: partial.collect(), counted: false };
                         self.met.insert(pair, met);
                         if !process.has_met(*member) {
                             let text = format!("n{host} has {member} in view, with whom no handshake was complete");
@@ -303,13 +313,22 @@ impl World {
                         }
                     }
                     NodeEvent::MemberDown(member, ..) | NodeEvent::MemberLeft(member, ..) => {
-                        self.met.remove(&(process.member, *member));
+                        let met = self.met.remove(&(process.member, *member));
                         if matches!(event, NodeEvent::MemberDown(..)) {
-                            self.away.insert((process.member, *member), now);
+                            // Who stood still until shortly before was away since then.
+                            let own = &self.net.hosts[host];
+                            let since = if own.paused_until + NOTICE > now { own.paused_from } else { now };
+                            let since = met.and_then(|met| met.lost).map_or(since, |lost| lost.min(since));
+                            self.away.insert((process.member, *member), Away { noticed: now, since });
                         }
                         if self.profile.kind == Kind::Calm {
                             let text = format!("n{host} lost {member} though nothing failed");
                             return Err(Violation::new("accuracy", text));
+                        }
+                    }
+                    NodeEvent::RepairDone(member, _) => {
+                        if let Some(met) = self.met.get_mut(&(process.member, *member)) {
+                            met.lost = None;
                         }
                     }
                     NodeEvent::Ready(reason) => opened = Some(*reason),

@@ -42,8 +42,11 @@ pub struct Listing {
     pub last: bool,
     /// In how many buckets the two digests differed.
     pub differ: u32,
-    /// The sender still has the tombstones of all sessions that ended in this time until now, in milliseconds.
+    /// The sender still has the tombstones of all sessions that ended in this time until now, in milliseconds; `u64::MAX` where it
+    /// may have missed that some ended.
     pub remembers_ms: u64,
+    /// The sender's Lamport counter shortly before it met the receiver again: what is later has not ended unseen.
+    pub met: u64,
     /// The buckets that this is of, the lowest in the lowest bit.
     pub buckets: [u64; DIGEST_SUMS / 64],
     /// What is held there, in any order.
@@ -61,6 +64,7 @@ struct Head {
     differ: U32,
     round: U64,
     remembers_ms: U64,
+    met: U64,
     buckets: [U64; DIGEST_SUMS / 64],
 }
 
@@ -85,6 +89,7 @@ pub(super) fn encode_listing(listing: &Listing) -> FrameOut {
         differ: U32::new(listing.differ),
         round: U64::new(listing.round),
         remembers_ms: U64::new(listing.remembers_ms),
+        met: U64::new(listing.met),
         buckets: listing.buckets.map(U64::new),
     };
     let mut payload = Vec::with_capacity(listing.context.len() + listing.entries.len() * size_of::<EntryLayout>());
@@ -130,6 +135,7 @@ impl Frame {
             last: head.flags & LAST != 0,
             differ: head.differ.get(),
             remembers_ms: head.remembers_ms.get(),
+            met: head.met.get(),
             buckets: head.buckets.map(|word| word.get()),
             entries: entries.collect::<Result<_, _>>()?,
         })

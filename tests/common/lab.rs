@@ -7,10 +7,11 @@ use std::ffi::OsStr;
 use std::io::Write as _;
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
 
 use hotspare::cli::demo::process::Process;
 
-use super::{Cluster, Member, is_able, is_root, ok, program, skip};
+use super::{Cluster, Member, SOON, is_able, is_root, now, ok, program, skip};
 
 /// A bridge in a namespace of its own, and hosts with one address each beside it.
 #[derive(Debug)]
@@ -93,7 +94,14 @@ impl Lab {
         self.lose(to, &[&format!("ip saddr {}", address(from))]);
     }
 
-    /// Ends what [`Lab::lose`] began.
+    /// Answers every segment that one host sends to another with a reset, until [`Lab::heal`].
+    pub fn reset_from(&self, from: usize, to: usize) {
+        let rule = format!("ip saddr {} meta l4proto tcp counter reject with tcp reset", address(from));
+        let hook = "type filter hook input priority 0; policy accept;";
+        self.nft(to, &format!("table inet loss {{\n  chain in {{\n    {hook}\n    {rule}\n  }}\n}}\n"));
+    }
+
+    /// Ends what [`Lab::lose`] or [`Lab::reset_from`] began.
     pub fn heal(&self, host: usize) {
         self.nft(host, "delete table inet loss\n");
     }
@@ -123,6 +131,15 @@ impl Lab {
         let text = self.exec(host, &["nft", "list", "table", "inet", "loss"]);
         let count = text.split("packets ").nth(1).and_then(|rest| rest.split(' ').next()).and_then(|n| n.parse().ok());
         count.unwrap_or_else(|| panic!("no counter in {text}"))
+    }
+
+    /// Waits until that many packets were taken.
+    pub fn wait_lost(&self, host: usize, at_least: u64) {
+        let deadline = now() + SOON;
+        while self.lost(host) < at_least {
+            assert!(now() < deadline, "{} packets of {at_least} were taken", self.lost(host));
+            std::thread::park_timeout(Duration::from_millis(10));
+        }
     }
 
     /// Runs a command on a host; what it said.

@@ -92,6 +92,7 @@ pub(crate) fn controls() -> Vec<(&'static str, Control)> {
                 last: true,
                 differ: 2,
                 remembers_ms: 3_600_000,
+                met: 77,
                 buckets: std::array::from_fn(|i| u64::from(i < 2)),
                 entries: vec![Entry { uid, top: 78, fingerprint: 0xfeed }, Entry { uid, top: 79, fingerprint: 0 }],
             })),

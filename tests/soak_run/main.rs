@@ -24,8 +24,8 @@ use serde_json::{Value, json};
 
 use self::clients::Client;
 use self::cluster::{HORIZON, MemberKind, Run, lock};
+use self::common::SOON;
 use self::common::lab::Lab;
-use self::common::{SOON, is_able, skip};
 use self::history::{CLIENTS, Counts, NODES, Wrong};
 use self::nemesis::Nemesis;
 
@@ -113,14 +113,9 @@ fn main() -> ExitCode {
     if ok { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-/// Hosts of the members' own; nothing where that cannot be.
-fn lab() -> Option<Lab> {
-    if is_able("ss", &["-V"]) { Lab::build_with_loss(NODES) } else { skip("resets need the ss command") }
-}
-
 /// One soak; whether all was well.
 fn one(args: &Args) -> bool {
-    let run = Run::new(CLIENTS, lab(), args.mutant.as_deref());
+    let run = Run::new(CLIENTS, Lab::build_with_loss(NODES), args.mutant.as_deref());
     let interval = INTERVAL.min(args.time / FAULTS_MIN);
     let samples = soak(&run, args, interval);
     if samples.len() >= 12 {
@@ -142,7 +137,7 @@ fn one(args: &Args) -> bool {
 fn hunt(args: &Args) -> bool {
     let mut all = true;
     for (mutant, expected) in MUTANTS {
-        let run = Run::new(CLIENTS, lab(), Some(mutant));
+        let run = Run::new(CLIENTS, Lab::build_with_loss(NODES), Some(mutant));
         soak(&run, &Args { time: HUNT, mutants: true, ..args.clone() }, HUNT_INTERVAL);
         let seen: Vec<Wrong> = run.violations().into_iter().map(|(wrong, _)| wrong).collect();
         let found = seen.iter().any(|wrong| expected.contains(wrong));

@@ -21,6 +21,8 @@ const STOP: Duration = Duration::from_secs(5);
 const ABSENCE: Duration = Duration::from_secs(3);
 /// From one reset of all connections to the next.
 const RESETS: Duration = Duration::from_millis(200);
+/// How long they are reset each time.
+const RESET: Duration = Duration::from_millis(20);
 
 /// What can happen.
 #[derive(Clone, Copy, Debug)]
@@ -184,7 +186,9 @@ impl Nemesis {
                 run.count("fault: resets");
                 let end = run.at() + STOP.mul_f64(self.share()) / 3;
                 while run.at() < end && !run.is_over() {
-                    lab.exec(one, &["ss", "-K", "dst", &address(two)]);
+                    lab.reset_from(two, one);
+                    pass(run, RESET);
+                    lab.heal(one);
                     pass(run, RESETS);
                 }
                 return;

@@ -12,11 +12,12 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
 use super::Control;
-use crate::id::{MemberId, Time, Version};
-use crate::session::Context;
+use crate::id::{MemberId, Time};
+use crate::session::{Context, Separation};
+use crate::wire::Listing;
 
 /// A member that was lost, as seen from here.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Absence {
     /// When it was noticed.
     pub(super) since: Time,
@@ -28,22 +29,28 @@ pub(super) struct Absence {
     replaced: bool,
     /// The clock of each context before that: what was written later, was written on this side.
     clocks: Clocks,
+    /// The same, shortly before it was back.
+    met: Clocks,
+    /// When it was found to hold everything again. What comes late may be of before.
+    settled: Option<Time>,
 }
 
 /// Lamport counters by the name of their context.
 pub(super) type Clocks = BTreeMap<Vec<u8>, u64>;
 
 /// What another's silence about a session means.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Word {
     /// It lacks the session, and is told.
     Told,
-    /// The session ended there, unless it was written to after this.
-    Ended(Version),
+    /// The session ended there, unless it was written to since.
+    Ended(Separation),
     /// It may not know better: somebody who does is still away, or has not said so yet.
-    Unsure(Version),
+    Unsure(Separation),
 }
 
+/// How long members that may know better are waited for after one has gone or come, and what is late after a repair.
+const DOUBT: Time = Time::from_secs(10);
 /// Absences kept.
 const ABSENCES_MAX: usize = 256;
 
@@ -52,6 +59,8 @@ const ABSENCES_MAX: usize = 256;
 pub(super) struct Absences {
     lost: BTreeMap<MemberId, Absence>,
     back: BTreeMap<MemberId, Absence>,
+    /// When one went or came.
+    changed: Time,
     /// Clocks as they were a while ago, and then again: the older ones are from before a loss that is noticed now.
     clocks: [Clocks; 2],
     next_sample: Time,
@@ -72,11 +81,12 @@ impl Absences {
     pub(super) fn lose(&mut self, member: MemberId, addr: Option<SocketAddr>, others: &[SocketAddr], now: Time) {
         let clocks = self.clocks[0].clone();
         // One that goes again before it was repaired is away since it went first.
-        let before = self.back.remove(&member);
-        let absence = before.unwrap_or(Absence { since: now, minority: false, addr: None, replaced: false, clocks });
+        let before = self.back.remove(&member).filter(|absence| absence.settled.is_none());
+        let absence = before.unwrap_or(Absence { since: now, clocks, ..Absence::default() });
         // The next incarnation may be there before this one is known to be gone.
         let replaced = absence.replaced || addr.is_some_and(|addr| others.contains(&addr));
         self.lost.insert(member, Absence { addr, replaced, ..absence });
+        self.changed = now;
         while self.lost.len() > ABSENCES_MAX {
             let oldest = self.lost.iter().min_by_key(|(_, a)| a.since).map(|(id, _)| *id);
             oldest.and_then(|id| self.lost.remove(&id));
@@ -87,12 +97,13 @@ impl Absences {
     }
 
     /// A member is back, or there for the first time. True when it was away.
-    pub(super) fn find(&mut self, member: MemberId, addr: SocketAddr) -> bool {
+    pub(super) fn find(&mut self, member: MemberId, addr: SocketAddr, now: Time) -> bool {
+        self.changed = now;
         for (_, absence) in self.lost.iter_mut().filter(|(id, a)| **id != member && a.addr == Some(addr)) {
             absence.replaced = true;
         }
         let Some(absence) = self.lost.remove(&member) else { return false };
-        self.back.insert(member, absence);
+        self.back.insert(member, Absence { met: self.clocks[0].clone(), ..absence });
         true
     }
 
@@ -102,14 +113,17 @@ impl Absences {
         let others: Vec<_> = others.collect();
         let minority = others.len() > 1;
         for member in others {
-            let absence = Absence { since, minority, addr: None, replaced: false, clocks: clocks.clone() };
-            self.back.entry(member).or_insert(absence);
+            let absence = Absence { since, minority, clocks: clocks.clone(), ..Absence::default() };
+            let kept = self.back.remove(&member).filter(|absence| absence.settled.is_none());
+            self.back.insert(member, kept.unwrap_or(absence));
         }
     }
 
     /// A member that was away holds everything again.
-    pub(super) fn settle(&mut self, member: MemberId) {
-        self.back.remove(&member);
+    pub(super) fn settle(&mut self, member: MemberId, now: Time) {
+        if let Some(absence) = self.back.get_mut(&member) {
+            absence.settled = Some(now);
+        }
     }
 
     /// Whether clocks are to be sampled.
@@ -117,35 +131,55 @@ impl Absences {
         now >= self.next_sample
     }
 
-    pub(super) fn sample(&mut self, clocks: Clocks, next: Time) {
+    pub(super) fn sample(&mut self, clocks: Clocks, now: Time, next: Time) {
+        self.back.retain(|_, absence| absence.settled.is_none_or(|at| now.saturating_sub(at) < DOUBT));
         let [older, newer] = &mut self.clocks;
         std::mem::swap(older, newer);
         *newer = clocks;
         self.next_sample = next;
     }
 
-    /// What it means that `member`, which remembers its dead for so long, does not list a session of this context.
-    pub(super) fn word_of(&self, member: MemberId, context: &[u8], remembers: Time, now: Time) -> Word {
+    /// The counter of a context shortly before `member`, which was away until shortly, was met again. `None` where that is not
+    /// so, or this node was on a smaller side meanwhile.
+    pub(super) fn met(&self, member: MemberId, context: &[u8]) -> Option<u64> {
+        let absence = self.back.get(&member).filter(|absence| !absence.minority)?;
+        Some(absence.met.get(context).copied().unwrap_or(0))
+    }
+
+    /// What it means that `member` does not list a session.
+    pub(super) fn word_of(&self, listing: &Listing, member: MemberId, now: Time) -> Word {
+        let remembers = Time::from_millis(listing.remembers_ms);
         let too_long = |a: &&Absence| a.minority && now.saturating_sub(a.since) > remembers;
-        let last = Version { counter: 0, member: MemberId(u64::MAX) };
-        let before = |a: &Absence| Version { counter: a.clocks.get(context).copied().unwrap_or(0), ..last };
+        let apart = |a: &Absence| Separation {
+            counter: a.clocks.get(&listing.context).copied().unwrap_or(0),
+            others: self.lost.iter().chain(&self.back).filter(|(_, a)| a.minority).map(|(id, _)| *id).collect(),
+            until: listing.met,
+        };
         match self.back.get(&member) {
-            Some(absence) => Some(absence).filter(too_long).map_or(Word::Told, |a| Word::Ended(before(a))),
+            Some(absence) => Some(absence).filter(too_long).map_or(Word::Told, |a| Word::Ended(apart(a))),
             // It was not there before, so it cannot have seen these sessions end. Others have.
             None => self
                 .back
                 .values()
-                .chain(self.lost.values())
+                .chain(self.lost.values().filter(|a| !a.replaced))
                 .find(too_long)
-                .map_or(Word::Told, |a| Word::Unsure(before(a))),
+                .filter(|_| now.saturating_sub(self.changed) < DOUBT)
+                .map_or(Word::Told, |a| Word::Unsure(apart(a))),
         }
     }
 }
 
 impl<P> Control<P> {
-    /// What it means that a member does not list a session of this context.
-    pub(super) fn word_of(&self, member: MemberId, context: &Context, remembers: Time, now: Time) -> Word {
-        self.absences.word_of(member, context.name(), remembers, now)
+    /// What it means that a member does not list a session.
+    pub(super) fn word_of(&self, listing: &Listing, member: MemberId, now: Time) -> Word {
+        self.absences.word_of(listing, member, now)
+    }
+
+    /// What this node's silence about a session tells a member: for how long back every tombstone is held, in milliseconds, and the counter
+    /// when the two met again. For ever, which tells nothing, where this node was on a smaller side itself.
+    pub(super) fn known_of(&self, member: MemberId, context: &Context, now: Time) -> (u64, u64) {
+        let Some(met) = self.absences.met(member, context.name()) else { return (u64::MAX, 0) };
+        (context.remembers(now).as_millis().try_into().unwrap_or(u64::MAX), met)
     }
 
     /// This node stood still: it may have been given up by the others, and what they did meanwhile is unknown here.
@@ -165,7 +199,7 @@ impl<P> Control<P> {
         if self.absences.wants_sample(now) {
             let contexts = self.core.store().contexts();
             let clocks = contexts.iter().map(|c| (c.name().to_vec(), c.clock())).collect();
-            self.absences.sample(clocks, now + self.notice_time());
+            self.absences.sample(clocks, now, now + self.notice_time());
         }
     }
 
@@ -186,7 +220,7 @@ mod tests {
         let mut absences = Absences::default();
         absences.lose(MemberId(1), Some(addr), &[other], now);
         assert_eq!((absences.missed(day, now), absences.awaited(day, now)), (1, 1));
-        assert!(!absences.find(MemberId(2), addr), "another incarnation was not away");
+        assert!(!absences.find(MemberId(2), addr, now), "another incarnation was not away");
         assert_eq!((absences.missed(day, now), absences.awaited(day, now)), (1, 0));
         absences.lose(MemberId(3), Some(other), &[addr, other], now);
         assert_eq!((absences.missed(day, now), absences.awaited(day, now)), (2, 0));

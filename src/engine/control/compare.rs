@@ -120,7 +120,8 @@ impl<P> Control<P> {
         }
         // One that is under way answers too; who needs another asks again.
         if !self.donations.iter().any(|d| d.lists(&peer, &context)) {
-            self.donations.push(Donation::of_listing(peer, context, round, &buckets, now));
+            let known = self.known_of(member, &context, now);
+            self.donations.push(Donation::of_listing(peer, context, round, &buckets, known, now));
         }
         self.next_donation = Some(now);
     }
@@ -129,8 +130,8 @@ impl<P> Control<P> {
     pub(super) fn handle_listing(&mut self, member: MemberId, listing: Listing, now: Time, fx: &mut Effects<P>) {
         let Some(peer) = self.core.peer(member).filter(|_| self.join.is_none()) else { return };
         let Ok(context) = self.core.store().context(&listing.context) else { return };
-        let word = self.word_of(member, &context, Time::from_millis(listing.remembers_ms), now);
-        let (mut told, mut later, mut ended): (Vec<Uid>, Vec<Entry>, Vec<_>) = Default::default();
+        let word = self.word_of(&listing, member, now);
+        let (mut told, mut later, mut lacked): (Vec<Uid>, Vec<Entry>, Vec<Uid>) = Default::default();
         let mut answer = Vec::new();
         context.differing(&Buckets::new(listing.buckets), listing.entries, !listing.answer, |differs| match differs {
             Differs::Dead(uid) => told.push(uid),
@@ -143,14 +144,14 @@ impl<P> Control<P> {
                 later.push(theirs);
             }
             Differs::There(theirs) => answer.push(Entry { top: 0, fingerprint: 0, ..theirs }),
-            Differs::Here(mine, written) => match word {
-                Word::Ended(since) if written <= since => ended.push((mine.uid, since)),
-                Word::Unsure(since) if written <= since => {}
-                Word::Told | Word::Ended(_) | Word::Unsure(_) => told.push(mine.uid),
-            },
+            Differs::Here(mine) => lacked.push(mine.uid),
         });
-        for (uid, since) in ended {
-            add(&self.core.counters.forgotten, u64::from(context.forget(uid, since)));
+        for uid in lacked {
+            match &word {
+                Word::Ended(separation) if context.forget(uid, separation) => bump(&self.core.counters.forgotten),
+                Word::Unsure(separation) if !context.is_written_since(uid, separation) => {}
+                Word::Told | Word::Ended(_) | Word::Unsure(_) => told.push(uid),
+            }
         }
         let differs = !told.is_empty() || !later.is_empty();
         if differs && !self.donations.iter_mut().any(|d| d.bring(&peer, &context, &told, &later, now)) {
@@ -166,13 +167,8 @@ impl<P> Control<P> {
             self.note_divergence(&peer, &context, listing.differ);
         }
         if !listing.answer && listing.differ > 0 {
-            let remembers = context.remembers(now).as_millis();
-            let answer = Listing {
-                answer: true,
-                remembers_ms: u64::try_from(remembers).unwrap_or(u64::MAX),
-                entries: answer,
-                ..listing
-            };
+            let (remembers_ms, met) = self.known_of(member, &context, now);
+            let answer = Listing { answer: true, remembers_ms, met, entries: answer, ..listing };
             self.core.answer_listing(&peer, answer, fx);
         }
         self.next_donation = Some(now);

@@ -49,7 +49,7 @@ impl<P> Control<P> {
             let more = |d: &Donation<P>| d.peer.id() == peer.id() && d.purpose != Purpose::Differs;
             if peer.is_repairing() && !self.donations.iter().any(more) {
                 peer.set_repairing(false);
-                self.absences.settle(peer.id());
+                self.absences.settle(peer.id(), now);
                 self.core.tell(Event::RepairDone(peer.id(), peer.name().to_owned()));
                 self.judge_whole(now);
             }

@@ -110,6 +110,7 @@ pub(super) struct Host {
     pub(super) ready: VecDeque<Ready>,
     datagrams: usize,
     turn_planned: bool,
+    pub(super) paused_from: Time,
     pub(super) paused_until: Time,
 }
 
@@ -205,6 +206,7 @@ impl Net {
             ready: VecDeque::new(),
             datagrams: 0,
             turn_planned: false,
+            paused_from: Time::ZERO,
             paused_until: Time::ZERO,
         };
         Self {
