@@ -82,7 +82,7 @@ impl Absences {
         let clocks = self.clocks[0].clone();
         // One that goes again before it was repaired is away since it went first.
         let before = self.back.remove(&member).filter(|absence| absence.settled.is_none());
-        let absence = before.unwrap_or(Absence { since: now, clocks, ..Absence::default() });
+        let absence = before.unwrap_or_else(|| Absence { since: now, clocks, ..Absence::default() });
         // The next incarnation may be there before this one is known to be gone.
         let replaced = absence.replaced || addr.is_some_and(|addr| others.contains(&addr));
         self.lost.insert(member, Absence { addr, replaced, ..absence });
@@ -142,8 +142,10 @@ impl Absences {
     /// The counter of a context shortly before `member`, which was away until shortly, was met again. `None` where that is not
     /// so, or this node was on a smaller side meanwhile.
     pub(super) fn met(&self, member: MemberId, context: &[u8]) -> Option<u64> {
-        let absence = self.back.get(&member).filter(|absence| !absence.minority)?;
-        Some(absence.met.get(context).copied().unwrap_or(0))
+        // It may ask before it is in view again.
+        let back = self.back.get(&member).map(|absence| (absence, &absence.met));
+        let (absence, met) = back.or_else(|| self.lost.get(&member).map(|absence| (absence, &self.clocks[0])))?;
+        (!absence.minority).then(|| met.get(context).copied().unwrap_or(0))
     }
 
     /// What it means that `member` does not list a session.
@@ -224,5 +226,46 @@ mod tests {
         assert_eq!((absences.missed(day, now), absences.awaited(day, now)), (1, 0));
         absences.lose(MemberId(3), Some(other), &[addr, other], now);
         assert_eq!((absences.missed(day, now), absences.awaited(day, now)), (2, 0));
+    }
+
+    #[test]
+    fn who_was_on_a_smaller_side_believes_the_larger_and_is_not_believed_itself() {
+        let addrs = [1, 2, 3].map(|last| SocketAddr::from(([10, 0, 0, last], 4700)));
+        let at = Time::from_secs;
+        let clocks = |counter| Clocks::from([(b"app".to_vec(), counter)]);
+        let listing = Listing {
+            context: b"app".to_vec(),
+            round: 1,
+            answer: false,
+            last: true,
+            differ: 1,
+            remembers_ms: 60_000,
+            met: 900,
+            buckets: [0; 64],
+            entries: Vec::new(),
+        };
+        let ended = |others| Word::Ended(Separation { counter: 7, others, until: 900 });
+
+        let mut alone = Absences::default();
+        alone.sample(clocks(7), at(0), at(0));
+        alone.sample(clocks(8), at(1), at(1));
+        alone.lose(MemberId(1), Some(addrs[0]), &addrs[1..2], at(2));
+        alone.lose(MemberId(2), Some(addrs[1]), &[], at(2));
+        alone.find(MemberId(1), addrs[0], at(50));
+        assert_eq!(alone.met(MemberId(1), b"app"), None, "what it says of the dead proves nothing");
+        assert_eq!(alone.word_of(&listing, MemberId(1), at(50)), Word::Told, "the dead of that time are remembered");
+        assert_eq!(alone.word_of(&listing, MemberId(1), at(90)), ended(vec![MemberId(2), MemberId(1)]));
+        alone.settle(MemberId(1), at(91));
+        alone.sample(clocks(9), at(95), at(95));
+        assert_eq!(alone.word_of(&listing, MemberId(1), at(95)), ended(vec![MemberId(2), MemberId(1)]), "what is late");
+
+        let mut most = Absences::default();
+        most.sample(clocks(7), at(0), at(0));
+        most.lose(MemberId(3), Some(addrs[2]), &addrs[..1], at(2));
+        assert_eq!(most.met(MemberId(3), b"app"), Some(0), "it may ask before it is in view again");
+        most.sample(clocks(8), at(40), at(40));
+        most.find(MemberId(3), addrs[2], at(90));
+        assert_eq!(most.met(MemberId(3), b"app"), Some(7));
+        assert_eq!(most.word_of(&listing, MemberId(3), at(90)), Word::Told);
     }
 }
