@@ -114,6 +114,7 @@ impl Node {
             state: core.state(),
             suspect: false,
             repairing: false,
+            divergent: 0,
         }];
         members.extend(roster.peers.iter().map(|peer| MemberInfo {
             id: peer.id(),
@@ -122,6 +123,7 @@ impl Node {
             state: peer.state(),
             suspect: roster.view.get(peer.id()).is_some_and(|m| m.suspect),
             repairing: peer.is_repairing(),
+            divergent: peer.divergence(),
         }));
         ViewSnapshot { id: roster.view.id, members }
     }
@@ -216,6 +218,8 @@ pub struct MemberInfo {
     pub suspect: bool,
     /// Whether it is being brought up to date.
     pub repairing: bool,
+    /// In how many of the 4,096 buckets of each context, taken together, it held something else when the two last compared.
+    pub divergent: u32,
 }
 
 /// One web application's sessions on this node.

@@ -394,7 +394,10 @@ fn a_reply_means_that_the_others_have_the_session() {
     assert_eq!(a.ask("SET k v EX 100"), "OK");
     assert_eq!(a.ask("WAIT 1 0"), ":1");
     assert_eq!(b.ask("TTL k"), ":100");
-    assert!(a.ask("INFO").lines().any(|line| line == "members:2"));
+    let info = a.ask("INFO");
+    assert!(info.lines().any(|line| line == "members:2"));
+    let peer = info.lines().find(|line| line.starts_with("member0:")).unwrap();
+    assert!(peer.ends_with("state=ready,suspect=0,repairing=0,divergent=0"), "{peer}");
 }
 
 #[test]

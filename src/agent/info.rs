@@ -74,6 +74,18 @@ pub(crate) fn info(host: &Host, writer: &mut Writer<'_>, sections: Keys<'_>) {
                 stats.sessions,
                 stats.session_bytes,
             );
+            for (at, peer) in view.members.iter().skip(1).enumerate() {
+                let _ = write!(
+                    lines,
+                    "member{at}:name={},address={},state={},suspect={},repairing={},divergent={}\r\n",
+                    peer.name,
+                    peer.addr,
+                    peer.state.as_str(),
+                    u8::from(peer.suspect),
+                    u8::from(peer.repairing),
+                    peer.divergent
+                );
+            }
             for (name, value) in stats.fields() {
                 // A string takes every write.
                 let _ = write!(lines, "stat_{name}:{value}\r\n");

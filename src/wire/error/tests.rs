@@ -59,7 +59,7 @@ fn a_body_that_is_none_says_why() {
     assert_eq!(covers!(BodyLength, body(Kind::Echo, &[0; 9], &[])), Err(FrameError::Body));
     assert_eq!(covers!(BodyLengthBesidePayload, body(Kind::Message, &[0; 7], &[1])), Err(FrameError::Body));
     assert_eq!(covers!(StatusState, body(Kind::Status, &[3, 0, 0, 0, 0, 0, 0, 0], &[])), Err(FrameError::Body));
-    let head = vec![0; 24 + crate::wire::DIGEST_SUMS / 8];
+    let head = vec![0; 32 + crate::wire::DIGEST_SUMS / 8];
     let entry = [[0; 8], [0; 8], [0xff; 8], [0; 8]].concat();
     assert_eq!(covers!(ListingFlags, body(Kind::Listing, &with(&head, 0, 4), &[])), Err(FrameError::Body));
     assert_eq!(covers!(ListingContext, body(Kind::Listing, &with(&head, 2, 4), b"app")), Err(FrameError::Body));
