@@ -209,8 +209,12 @@ impl World {
         Ok(())
     }
 
-    /// Queues stay below their cap, but for a digest and a few small control messages.
+    /// Queues stay below their cap, but for a digest and a few small control messages, and stores below theirs, but for a few tombstones.
     fn check_bounds(&self, process: &Process) -> Result<(), Violation> {
+        let (bytes, cap) = (process.core.store().bytes(), self.profile.store_max(process.host));
+        if bytes > cap + (16 << 10) {
+            return Err(Violation::new("bounds", format!("n{} holds {bytes} bytes, and may {cap}", process.host)));
+        }
         for peer in &process.core.roster().peers {
             let cap = self.profile.queue_bytes_max + 8 * BUCKETS + (16 << 10);
             if peer.queued() > cap {

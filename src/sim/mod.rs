@@ -55,23 +55,27 @@
 //! - **Kept.** An expired session's content is not dropped while a member that the node lost has not come back.
 //! - **I7, complete joins.** A node that opens (not by time-out) is at or after every change that all in view had acked
 //!   before it and a holder had each other in view, if the holder is ready, reachable, and still at or after it, readably.
-//! - **Accuracy.** Without faults nobody is lost from a view and no copy is ever missing.
+//! - **I10, accuracy.** Without faults nobody is lost from a view and no copy is ever missing. That lost pings alone remove nobody is shown
+//!   by runs of membership alone, over a thousand hours.
 //! - **Admission.** Nobody is in view with whom no handshake was complete.
-//! - **Down.** A process that died is soon in no view.
+//! - **I9, removal.** (`down`) A process that died is soon in no view.
 //! - **Outcomes.** The copies that a caller is told of are the members not named missing; an op that is done has woken its
 //!   caller; when all is quiet every op is done; `ended` is said only of what does not live.
-//! - **Wire.** A ping of which bits were flipped is refused, or says what was sent. No node refuses a frame of another, also where some
-//!   speak a later version of the protocol besides: two speak the highest that both know.
+//! - **I13, I14, wire.** A ping of which bits were flipped is refused, or says what was sent. No node refuses a frame of another, also where some
+//!   speak a later version of the protocol besides: two speak the highest that both know, and all of this holds. What strangers may do is
+//!   left to the fuzz targets and to tests of malformed bytes.
 //! - **Full.** A commit that a full store refuses changes nothing; a member that refuses a frame is no copy. Once sessions have ended and
 //!   there is room again, all of the above holds.
-//! - **Bounds.** No queue is above its cap; no honest member's bytes are refused; nothing panics.
+//! - **I8, bounds.** No queue is above its cap, no store above its limit; no honest member's bytes are refused; nothing panics.
+//! - **I12, isolation.** That one slow member costs the others neither throughput nor more than one acknowledgement timeout is a matter of
+//!   real time: it is shown with processes, in the catalogue of faults.
 //!
 //! Counted, not forbidden: reads that show a change without all that its writer had seen. `base` makes them rare; one number
 //! for each session cannot rule them out.
 //!
 //! A member is *away* while it stands still or reaches at most half of the hosts. Where that lasts for longer than tombstones live
 //! (only in runs that lean to it), I1 does not ask for a session that nobody else is known to hold and that was made before, nor I6
-//! for an end that nobody else holds; where all were away, I1 holds for each.
+//! for an end that nobody else holds, or of a session that somebody who was away wrote to meanwhile; where all were away, I1 holds for each.
 //!
 //! A change is *excused* from I1 when every holder died; excuses are counted, and where there was at most one fault there may
 //! be none.

@@ -321,6 +321,11 @@ impl Profile {
         }
     }
 
+    /// Bytes that a host's store may hold.
+    pub(super) fn store_max(&self, host: HostId) -> usize {
+        self.store_bytes_max.get(host).copied().unwrap_or(STORE_BYTES_MAX)
+    }
+
     pub(super) fn core(&self, member: MemberId, host: HostId, number: u32, seed: u64) -> CoreSettings {
         let (name, addr) = (format!("n{host}.{number}"), addr_of(host));
         CoreSettings {
@@ -335,7 +340,7 @@ impl Profile {
             limits: Limits {
                 value_bytes_max: 1 << 20,
                 session_bytes_max: 16 << 20,
-                store_bytes_max: self.store_bytes_max.get(host).copied().unwrap_or(STORE_BYTES_MAX),
+                store_bytes_max: self.store_max(host),
                 tombstones_max: 1 << 16,
                 contexts_max: 4,
             },

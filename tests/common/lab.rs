@@ -84,9 +84,14 @@ impl Lab {
 
     /// Loses what arrives at a host and matches, and nothing else, until [`Lab::heal`].
     pub fn lose(&self, host: usize, matching: &[&str]) {
-        let rules: String = matching.iter().map(|rule| format!("    {rule} counter drop\n")).collect();
+        let rules: Vec<_> = matching.iter().map(|rule| format!("{rule} counter drop")).collect();
+        self.filter(host, &rules.iter().map(String::as_str).collect::<Vec<_>>());
+    }
+
+    fn filter(&self, host: usize, rules: &[&str]) {
         let hook = "type filter hook input priority 0; policy accept;";
-        self.nft(host, &format!("table inet loss {{\n  chain in {{\n    {hook}\n{rules}  }}\n}}\n"));
+        let rules = rules.join("\n    ");
+        self.nft(host, &format!("table inet loss {{\n  chain in {{\n    {hook}\n    {rules}\n  }}\n}}\n"));
     }
 
     /// Loses what one host sends to another.
@@ -94,14 +99,28 @@ impl Lab {
         self.lose(to, &[&format!("ip saddr {}", address(from))]);
     }
 
-    /// Answers every segment that one host sends to another with a reset, until [`Lab::heal`].
-    pub fn reset_from(&self, from: usize, to: usize) {
-        let rule = format!("ip saddr {} meta l4proto tcp counter reject with tcp reset", address(from));
-        let hook = "type filter hook input priority 0; policy accept;";
-        self.nft(to, &format!("table inet loss {{\n  chain in {{\n    {hook}\n    {rule}\n  }}\n}}\n"));
+    /// Answers what arrives at a host on the connections that it has with another now with resets, until [`Lab::heal`]. Connections
+    /// made later are spared. False when there are none.
+    pub fn reset(&self, host: usize, other: usize) -> bool {
+        let open = self.exec(host, &["ss", "-Htn", "state", "established", "dst", &address(other)]);
+        let port = |end: &str| end.rsplit(':').next().unwrap_or_default().to_owned();
+        let pairs: Vec<_> = open
+            .lines()
+            .filter_map(|line| {
+                let mut ends = line.split_whitespace().skip(2);
+                let (here, there) = (ends.next()?, ends.next()?);
+                Some(format!("{} . {}", port(there), port(here)))
+            })
+            .collect();
+        if pairs.is_empty() {
+            return false;
+        }
+        let rule = format!("tcp sport . tcp dport {{ {} }} counter reject with tcp reset", pairs.join(", "));
+        self.filter(host, &[&rule]);
+        true
     }
 
-    /// Ends what [`Lab::lose`] or [`Lab::reset_from`] began.
+    /// Ends what [`Lab::lose`] or [`Lab::reset`] began.
     pub fn heal(&self, host: usize) {
         self.nft(host, "delete table inet loss\n");
     }

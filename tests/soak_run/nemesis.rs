@@ -21,7 +21,7 @@ const STOP: Duration = Duration::from_secs(5);
 const ABSENCE: Duration = Duration::from_secs(3);
 /// From one reset of all connections to the next.
 const RESETS: Duration = Duration::from_millis(200);
-/// How long they are reset each time.
+/// How long what arrives is answered with resets each time.
 const RESET: Duration = Duration::from_millis(20);
 
 /// What can happen.
@@ -186,9 +186,10 @@ impl Nemesis {
                 run.count("fault: resets");
                 let end = run.at() + STOP.mul_f64(self.share()) / 3;
                 while run.at() < end && !run.is_over() {
-                    lab.reset_from(two, one);
-                    pass(run, RESET);
-                    lab.heal(one);
+                    if lab.reset(one, two) {
+                        pass(run, RESET);
+                        lab.heal(one);
+                    }
                     pass(run, RESETS);
                 }
                 return;
