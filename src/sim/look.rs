@@ -16,6 +16,12 @@ use crate::session::{BUCKETS, RecordDump, key};
 /// Silence, an echo that does not come, and time for a node to look: after as much nobody has a dead member in view.
 const BURIAL: Duration = Duration::from_secs(3);
 
+/// What a tombstone takes at most, with the names that it had and a full list of those it is over.
+const TOMBSTONE: usize = 1024;
+
+/// What names and growing tables may take beside what was set aside for a change.
+const SLACK: usize = 4 << 10;
+
 /// Sessions that are left where stores were full.
 const SPARED: usize = 3;
 
@@ -209,10 +215,12 @@ impl World {
         Ok(())
     }
 
-    /// Queues stay below their cap, but for a digest and a few small control messages, and stores below theirs, but for a few tombstones.
+    /// Queues stay below their cap, but for a digest and a few small control messages, and stores below theirs, but for tombstones:
+    /// who is told of an end takes note of it, whatever room there is.
     fn check_bounds(&self, process: &Process) -> Result<(), Violation> {
-        let (bytes, cap) = (process.core.store().bytes(), self.profile.store_max(process.host));
-        if bytes > cap + (16 << 10) {
+        let store = process.core.store();
+        let (bytes, cap) = (store.bytes(), self.profile.store_max(process.host));
+        if bytes > cap + SLACK + store.tombstones() * TOMBSTONE {
             return Err(Violation::new("bounds", format!("n{} holds {bytes} bytes, and may {cap}", process.host)));
         }
         for peer in &process.core.roster().peers {

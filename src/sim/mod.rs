@@ -66,7 +66,7 @@
 //!   left to the fuzz targets and to tests of malformed bytes.
 //! - **Full.** A commit that a full store refuses changes nothing; a member that refuses a frame is no copy. Once sessions have ended and
 //!   there is room again, all of the above holds.
-//! - **I8, bounds.** No queue is above its cap, no store above its limit; no honest member's bytes are refused; nothing panics.
+//! - **I8, bounds.** No queue is above its cap, no store above its limit, tombstones apart; no honest member's bytes are refused; nothing panics.
 //! - **I12, isolation.** That one slow member costs the others neither throughput nor more than one acknowledgement timeout is a matter of
 //!   real time: it is shown with processes, in the catalogue of faults.
 //!
