@@ -34,7 +34,7 @@ pub enum Event {
     BackPressureOn(MemberId, String),
     /// The queue to a member fell below low water.
     BackPressureOff(MemberId, String),
-    /// A member's queue was given up; it is being repaired by snapshot.
+    /// A member's queue was given up; it is being repaired.
     RepairStarted(MemberId, String),
     /// A member under repair holds everything again.
     RepairDone(MemberId, String),

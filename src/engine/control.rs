@@ -25,6 +25,8 @@ use crate::proto::membership::{Membership, MembershipAction, PingVerdict, Settin
 use crate::stats::bump;
 use crate::wire::{self, Control as Message};
 
+/// Listings that one turn reads: with those of a million sessions members would not be heard for half a second.
+const LISTINGS_TURN: u32 = 8;
 /// First and longest wait before a lane is dialled again.
 const REDIAL: (Time, Time) = (Time::from_millis(20), Time::from_secs(2));
 
@@ -205,11 +207,16 @@ impl<P> Control<P> {
         self.settle(now, fx);
     }
 
-    /// Reads what came in.
+    /// Reads what came in; of listings, which take their time, only some.
     pub fn handle_inputs(&mut self, now: Time, fx: &mut Effects<P>) {
+        let mut listings = 0;
         while let Some(input) = self.core.next_input() {
+            listings += u32::from(matches!(input, Input::Listing(..)));
             self.handle(input, now, fx);
             self.settle(now, fx);
+            if listings == LISTINGS_TURN {
+                return;
+            }
         }
     }
 
@@ -229,6 +236,9 @@ impl<P> Control<P> {
 
     /// When [`Control::handle_timeout`] has something to do next.
     pub fn poll_timeout(&self) -> Option<Time> {
+        if self.core.has_inputs() {
+            return Some(Time::ZERO);
+        }
         let mut next = self.membership.poll_timeout();
         let mut earlier = |t: Time| next = Some(next.map_or(t, |n| n.min(t)));
         for lane in self.lanes.values() {
@@ -314,7 +324,7 @@ impl<P> Control<P> {
                 }
             }
             Input::Digest { member, context, round, digest } => {
-                self.handle_digest(member, &context, round, &digest, now)
+                self.handle_digest(member, &context, round, &digest, now, fx)
             }
             Input::Listing(member, listing) => self.handle_listing(member, *listing, now, fx),
             Input::Overflow(member) => {
@@ -462,7 +472,7 @@ impl<P> Control<P> {
                 let addr = self.core.peer(member).map(|p| p.addr());
                 let others: Vec<_> =
                     self.core.roster().peers.iter().filter(|p| p.id() != member).map(|p| p.addr()).collect();
-                self.absences.lose(member, addr, &others, now);
+                self.absences.lose(member, addr, &others, self.settings.partition_max, now);
                 self.removed(member, now, fx, Event::MemberDown);
             }
             MembershipAction::Left { member } => self.removed(member, now, fx, Event::MemberLeft),

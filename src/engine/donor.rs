@@ -9,7 +9,7 @@
 //!
 //! Listings are brought the same way, in pieces and when there is room: they grow with what is held.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use super::core::{Core, Effects};
@@ -22,8 +22,8 @@ use crate::wire::{Control as Message, Entry, FrameOut, Listing};
 
 /// Bytes emitted in one turn, at most, so that a donation never holds the control loop for long.
 const TURN_BYTES: usize = 1 << 20;
-/// Entries of one listing; the last bucket may bring more.
-const LIST_MAX: usize = 8192;
+/// Entries of one listing; the last bucket may bring more. Half of what a frame takes.
+const LIST_MAX: usize = 4096;
 /// What an entry takes on the wire.
 const ENTRY_BYTES: usize = 32;
 /// A pass that takes less is brought to a member worth waiting for, even one that callers once waited for in vain.
@@ -34,6 +34,8 @@ const TOLD_MAX: usize = 1 << 20;
 const ASK_AGAIN: Time = Time::from_secs(1);
 /// Where much is to be listed on a narrow way that takes its time.
 const ASK_AGAIN_MAX: Time = Time::from_secs(16);
+/// Who was asked so often and listed nothing is brought everything.
+const ASKS_MAX: u32 = 3;
 
 /// Why a member is sent what is held here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -92,8 +94,13 @@ struct Difference {
     ask_again: Time,
     /// How long it is waited for next.
     patience: Time,
-    /// Sessions to bring.
+    /// How often it was asked since it listed something.
+    unanswered: u32,
+    /// Sessions to bring, none twice.
     told: VecDeque<(Arc<Context>, Uid)>,
+    noted: BTreeSet<(usize, Uid)>,
+    /// All that is still to be told is tombstones, which nobody found to differ.
+    telling_dead: bool,
     /// What the member listed with a higher version, and brings first.
     later: VecDeque<(Arc<Context>, Entry)>,
     /// Until then it is waited for.
@@ -104,8 +111,8 @@ struct Difference {
 #[derive(Debug)]
 struct Asked {
     context: Arc<Context>,
-    /// Whether it was told what is held here, in this round of asking.
-    told: bool,
+    /// When it was told what is held here, in this round of asking.
+    told: Option<Time>,
     /// Comparisons that answer, by who began them: from this number on of this node, and of the member since this node asks.
     rounds: [Option<u64>; 2],
 }
@@ -198,9 +205,10 @@ impl<P> Donation<P> {
         if !Arc::ptr_eq(&self.peer, peer) || self.end.is_some() {
             return false;
         }
+        difference.unanswered = 0;
         let noted = difference.told.len() + difference.later.len();
         if noted + told.len() + later.len() <= TOLD_MAX {
-            difference.told.extend(told.iter().map(|uid| (Arc::clone(context), *uid)));
+            told.iter().for_each(|uid| difference.tell(context, *uid));
             difference.later.extend(later.iter().map(|entry| (Arc::clone(context), *entry)));
             difference.later_until = now + ASK_AGAIN;
         } else if self.purpose == Purpose::Repair {
@@ -220,9 +228,25 @@ impl<P> Donation<P> {
         }
     }
 
-    /// Whether a listing of this context is waited for.
-    pub(super) fn asks(&mut self, peer: &Arc<Peer<P>>, context: &Arc<Context>) -> bool {
-        self.asked(peer, context).is_some()
+    /// Whether a listing of this context was asked for a moment ago.
+    pub(super) fn asks(&mut self, peer: &Arc<Peer<P>>, context: &Arc<Context>, now: Time) -> bool {
+        let told = self.asked(peer, context).and_then(|asked| asked.told);
+        told.is_some_and(|told| now.saturating_sub(told) < ASK_AGAIN)
+    }
+
+    /// The member listed something.
+    pub(super) fn hears(&mut self, peer: &Arc<Peer<P>>) {
+        if let Plan::Difference(difference) = &mut self.plan
+            && Arc::ptr_eq(&self.peer, peer)
+        {
+            difference.unanswered = 0;
+        }
+    }
+
+    /// Whether the member is still to be brought what was found to differ.
+    pub(super) fn brings(&self, peer: &Arc<Peer<P>>) -> bool {
+        Arc::ptr_eq(&self.peer, peer)
+            && matches!(&self.plan, Plan::Difference(d) if !d.told.is_empty() || !d.later.is_empty())
     }
 
     /// What is listed now, for a comparison that the member began, is all that this brings: its answer does for this too.
@@ -240,11 +264,12 @@ impl<P> Donation<P> {
 
     /// Begins again: what was sent may be lost.
     pub(super) fn restart(&mut self, now: Time) {
-        let peer = Arc::clone(&self.peer);
+        let (peer, since) = (Arc::clone(&self.peer), self.since);
         *self = match &self.plan {
             Plan::Difference(_) => Self::of_repair(peer, now),
             Plan::Walk(..) | Plan::List(_) => Self::of_everything(peer, self.purpose, now),
         };
+        self.since = since;
     }
 
     /// Sends some more.
@@ -255,6 +280,9 @@ impl<P> Donation<P> {
             }
             let lost = !end.outcome().missing.is_empty();
             return if lost { Step::Again } else { Step::Done };
+        }
+        if matches!(&self.plan, Plan::Difference(d) if d.unanswered > ASKS_MAX) {
+            self.plan = Plan::Walk(None, Cursor::default());
         }
         let mut budget = TURN_BYTES;
         let step = match &mut self.plan {
@@ -374,27 +402,28 @@ impl Difference {
     /// Sends some more of what differs. `None` when that was all of it.
     fn step<P>(&mut self, way: &mut Way<'_, P>, budget: &mut usize, fx: &mut Effects<P>) -> Option<Step> {
         if self.asking.is_none() {
-            let asked = |context| Asked { context, told: false, rounds: [None; 2] };
+            let asked = |context| Asked { context, told: None, rounds: [None; 2] };
             (self.asking, self.ask_again) =
                 (Some(way.core.store().contexts().into_iter().map(asked).collect()), way.now + ASK_AGAIN);
         }
         let asking = self.asking.as_mut().map_or(&mut [][..], Vec::as_mut_slice);
         if way.now >= self.ask_again {
-            asking.iter_mut().for_each(|asked| asked.told = false);
+            asking.iter_mut().for_each(|asked| asked.told = None);
+            self.unanswered += u32::from(!asking.is_empty());
             self.patience = (2 * self.patience).clamp(ASK_AGAIN, ASK_AGAIN_MAX);
             self.ask_again = way.now + self.patience;
         }
-        for asked in asking.iter_mut().filter(|asked| !asked.told) {
+        for asked in asking.iter_mut().filter(|asked| asked.told.is_none()) {
             if way.room(*budget) == 0 {
                 return Some(Step::Wait);
             }
             let round = way.core.tell_digest(way.peer, &asked.context, fx);
             asked.rounds[Beginner::Me as usize].get_or_insert(round);
-            asked.told = true;
+            asked.told = Some(way.now);
         }
         let waits = !asking.is_empty();
         while way.room(*budget) > 0 {
-            let Some((context, uid)) = self.told.pop_front() else {
+            let Some((context, uid)) = self.next() else {
                 if self.is_told_first(way.now) || waits {
                     return Some(Step::Wait);
                 }
@@ -410,8 +439,10 @@ impl Difference {
             // What is not held any more differs no longer.
             let Some(frame) = context.present(uid, 0, way.now) else { continue };
             *budget = budget.saturating_sub(frame.len);
-            add(&way.core.counters.repair_sessions, 1);
-            add(&way.core.counters.repair_bytes, frame.len as u64);
+            if !self.telling_dead {
+                add(&way.core.counters.repair_sessions, 1);
+                add(&way.core.counters.repair_bytes, frame.len as u64);
+            }
             way.send(&context, uid, frame, fx);
         }
         Some(if *budget == 0 { Step::More } else { Step::Wait })
@@ -425,7 +456,10 @@ impl Difference {
             match context.lacks(entry) {
                 None if now < self.later_until => return true,
                 Some(false) => {}
-                None | Some(true) => self.told.push_back((Arc::clone(context), entry.uid)),
+                None | Some(true) => {
+                    let (context, uid) = (Arc::clone(context), entry.uid);
+                    self.tell(&context, uid);
+                }
             }
             self.later.pop_front();
         }
@@ -434,10 +468,24 @@ impl Difference {
 
     /// Notes all tombstones.
     fn tell_dead<P>(&mut self, core: &Core<P>) {
+        self.telling_dead = true;
         for context in core.store().contexts() {
-            let dead = context.dead();
-            self.told.extend(dead.into_iter().map(|uid| (Arc::clone(&context), uid)));
+            context.dead().into_iter().for_each(|uid| self.tell(&context, uid));
         }
+    }
+
+    /// Notes a session to bring.
+    fn tell(&mut self, context: &Arc<Context>, uid: Uid) {
+        if self.noted.insert((Arc::as_ptr(context) as usize, uid)) {
+            self.told.push_back((Arc::clone(context), uid));
+        }
+    }
+
+    /// The next session to bring. It may be noted again from now on.
+    fn next(&mut self) -> Option<(Arc<Context>, Uid)> {
+        let (context, uid) = self.told.pop_front()?;
+        self.noted.remove(&(Arc::as_ptr(&context) as usize, uid));
+        Some((context, uid))
     }
 }
 

@@ -61,7 +61,7 @@ pub struct Peer<P> {
     /// How far the last donation is.
     donation: AtomicU8,
     /// Buckets of each context in which it showed something else when that was looked at last.
-    divergence: Mutex<BTreeMap<Vec<u8>, u32>>,
+    divergence: Mutex<BTreeMap<Vec<u8>, [u32; 2]>>,
 }
 
 /// Whether a member in view can be reached.
@@ -169,19 +169,25 @@ impl<P> Peer<P> {
         }
     }
 
-    /// Notes in how many buckets of a context it shows something else.
+    /// Notes in how many buckets of a context it showed something else than this node.
     pub(crate) fn note_divergence(&self, context: &[u8], buckets: u32) {
         let mut divergence = self.divergence.lock();
-        if buckets == 0 {
+        let [_, last] = divergence.get(context).copied().unwrap_or_default();
+        if buckets == 0 && last == 0 {
             divergence.remove(context);
         } else {
-            divergence.insert(context.to_vec(), buckets);
+            divergence.insert(context.to_vec(), [last, buckets]);
         }
     }
 
-    /// In how many buckets of all contexts it showed something else when that was looked at last.
+    /// In how many buckets of all contexts it showed something else the last two times: what is under way differs once.
     pub fn divergence(&self) -> u32 {
-        self.divergence.lock().values().sum()
+        self.divergence.lock().values().map(|[before, last]| *before.min(last)).sum()
+    }
+
+    /// Whether it showed something else when that was looked at last.
+    pub(super) fn differs(&self) -> bool {
+        self.divergence.lock().values().any(|[_, last]| *last > 0)
     }
 
     /// A donation begins: from now on it brings what [`owe`](Self::owe) notes.

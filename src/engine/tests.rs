@@ -11,6 +11,8 @@ use crate::proto::outbound::Gather;
 use crate::session::{BUCKETS, Changes, Digest, Limits, Settings};
 use crate::wire::{self, Decoder, Kind, Listing};
 
+mod compare;
+
 const MS: Time = Time::from_millis(1);
 const OTHER: MemberId = MemberId(2);
 
@@ -36,6 +38,10 @@ impl Node {
 
     /// A node with this drop time.
     fn patient(lanes: usize, drop_time: Time) -> Self {
+        Self::with(lanes, drop_time, 4, 1000 * MS)
+    }
+
+    fn with(lanes: usize, drop_time: Time, contexts_max: usize, queue_wait: Time) -> Self {
         let identity = Identity {
             member: MemberId(1),
             cluster: wire::cluster_tag("t"),
@@ -51,7 +57,7 @@ impl Node {
                 session_bytes_max: 1 << 16,
                 store_bytes_max: 1 << 24,
                 tombstones_max: 100,
-                contexts_max: 4,
+                contexts_max,
             },
             sessions: Settings {
                 max_idle: Time::from_secs(1800),
@@ -72,7 +78,7 @@ impl Node {
             verify_timeout: 100 * MS,
             state_transfer_timeout: Time::from_secs(60),
             partition_max: Time::from_secs(1800),
-            queue_wait: 1000 * MS,
+            queue_wait,
             members_max: 8,
             seed: 1,
         };
@@ -248,15 +254,12 @@ fn members_that_show_different_things_send_each_other_what_differs() {
     assert_eq!(node.queued(0), [Kind::Listing], "that there is no difference");
     assert_eq!(node.core.stats().divergent, 0);
 
-    let other = Input::Digest {
-        member: OTHER,
-        context: b"app".to_vec(),
-        round: 1,
-        digest: Digest::new(Box::new([0; BUCKETS])),
-    };
-    node.post(other).wait(1);
-    assert_eq!(node.queued(0), [Kind::Listing]);
-    assert_eq!(node.core.stats().divergent, 1);
+    for divergent in [0, 1] {
+        let digest = Digest::new(Box::new([0; BUCKETS]));
+        node.post(Input::Digest { member: OTHER, context: b"app".to_vec(), round: 1, digest }).wait(1);
+        assert_eq!(node.queued(0), [Kind::Listing]);
+        assert_eq!(node.core.stats().divergent, divergent, "what differs once may be under way");
+    }
     node.lists_nothing().wait(1);
     assert_eq!(node.queued(0), [Kind::Listing, Kind::Session], "it holds nothing, and is brought what is here");
 }

@@ -413,11 +413,14 @@ impl<T: Clone + PartialEq> Outbound<T> {
             }
         }
         let mut unacked: Vec<Unacked<T>> = Vec::new();
+        let mut cut = false;
         for (i, entry) in self.entries.drain(..upto.min(self.entries.len())).enumerate() {
             if i >= self.sent {
                 self.unwritten -= entry.len;
             }
-            if entry.piece {
+            let last_of_many = std::mem::replace(&mut cut, entry.piece);
+            // Of a control message that was cut some pieces may be gone. Only what is asked for again is ever that long.
+            if entry.piece || last_of_many && entry.content == Content::Control {
                 continue;
             }
             unacked.push(Unacked {

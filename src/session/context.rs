@@ -4,7 +4,7 @@
 //! at a time, lowest uid first. `emit` runs under the lock of a shard and takes no lock of this store.
 
 use std::collections::BTreeSet;
-use std::sync::atomic::{AtomicI64, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -43,6 +43,8 @@ pub struct Context {
     pub(crate) deaths: Mutex<BTreeSet<(Millis, Uid)>>,
     /// The latest time of death whose tombstone is gone.
     pub(crate) forgotten: AtomicI64,
+    /// Something was refused here that others hold.
+    pub(crate) lacks: AtomicBool,
     pub(crate) totals: Arc<Totals>,
     sessions: AtomicUsize,
     /// The shard at which the next sweep starts, so that a small budget still reaches all.
@@ -89,6 +91,7 @@ impl Context {
             sums: Sums::new(),
             deaths: Mutex::default(),
             forgotten: AtomicI64::new(LONG_AGO),
+            lacks: AtomicBool::new(false),
             totals,
             sessions: AtomicUsize::new(0),
             turn: AtomicUsize::new(0),
@@ -237,9 +240,13 @@ impl Context {
         }
     }
 
-    /// For how long back every tombstone is still held.
+    /// For how long back every tombstone is still held: what others hold, and this node neither holds nor has a tombstone of, ended before.
+    /// For ever where something was refused here, as for lack of room: that it is not held says nothing then.
     #[must_use]
     pub fn remembers(&self, now: Time) -> Duration {
+        if self.lacks.load(Ordering::Relaxed) {
+            return Duration::MAX;
+        }
         let now = millis(now);
         let forgotten = self.forgotten.load(Ordering::Relaxed);
         Duration::from_millis(age(now, forgotten.max(now.saturating_sub(self.spans.horizon))))

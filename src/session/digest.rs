@@ -2,7 +2,7 @@
 //!
 //! A sum does not depend on order, so two stores of different tables agree when they hold the same. A fingerprint is over
 //! uid, latest access, name and version of what is set or removed, whom it killed, and whether it is partial; of an expired
-//! session only that it is. Tombstones and ages ride along in repairs. Each record carries the sum over its attributes, which a write moves
+//! session only that it is, and its latest access. Tombstones and ages ride along in repairs. Each record carries the sum over its attributes, which a write moves
 //! by one term; each bucket the sum over its sessions.
 //!
 //! Buckets in which two digests differ are compared entry by entry ([`Context::list`], [`Context::differing`]), so that only

@@ -3,6 +3,7 @@
 //! Every limit is checked before anything changes, and every frame moves the clock, refused ones too.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use smallvec::SmallVec;
 
@@ -67,6 +68,14 @@ impl Context {
     /// # Errors
     /// The reason for the ack; nothing changed then (but for the clock).
     pub fn merge(&self, incoming: &SessionView<'_>, now: Time) -> Result<Merged, RefusedCode> {
+        let merged = self.take_in(incoming, now);
+        if merged.is_err() {
+            self.lacks.store(true, Ordering::Relaxed);
+        }
+        merged
+    }
+
+    fn take_in(&self, incoming: &SessionView<'_>, now: Time) -> Result<Merged, RefusedCode> {
         let versions = [incoming.top(), incoming.exp(), incoming.base()];
         let highest = versions.iter().map(|v| v.counter).max().unwrap_or(0);
         self.observe(highest.max(incoming.clock()).max(incoming.uid().counter));

@@ -2,7 +2,7 @@
 //!
 //! A member is *away* while it stands still or reaches at most half of the hosts, itself among them. Beyond the horizon the
 //! others may have forgotten what ended meanwhile, so what only it still holds proves nothing: it may be dropped, unless
-//! the session was made while it was away, or nobody stayed. What it alone ended may come back, for it forgets that as well.
+//! the session was written to while it was away, or nobody stayed. What it alone ended may come back, for it forgets that as well.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -73,8 +73,8 @@ impl Absences {
         self.long(member).any(|a| a.from <= at + NOTICE && at <= a.until + NOTICE)
     }
 
-    /// Whether a member may have dropped a session of that age that it alone still held.
-    pub(super) fn may_drop(&self, member: MemberId, created: Time) -> bool {
-        self.long(member).any(|a| a.others_stayed && created < a.from + NOTICE)
+    /// Whether a member may have dropped a session that it alone still held and that was written to last at that time.
+    pub(super) fn may_drop(&self, member: MemberId, written: Time) -> bool {
+        self.long(member).any(|a| a.others_stayed && written < a.from)
     }
 }

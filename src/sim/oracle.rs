@@ -212,7 +212,7 @@ impl Oracle {
         if self.was_away_after(member, Time::ZERO) {
             return Ok(());
         }
-        for uid in uids {
+        for uid in uids.iter().filter(|uid| !self.was_written_away(**uid)) {
             let over_by = self.sessions.get(uid).map(|t| t.over_by.as_slice()).unwrap_or_default();
             if let Some(by) = over_by.iter().find(|by| uids.contains(by)) {
                 let text = format!("a request at {member} was given {uid:?} together with {by:?}, which is over it");
@@ -355,7 +355,8 @@ impl Oracle {
         };
         // A caller whose patience ended, or who stood still, is told of acks that came long before.
         let is_gone = || self.may_be_buried(change.uid) || self.was_away_after(member, change.at);
-        if self.is_idle(change.uid, now) || held.is_none() && is_gone() {
+        let began_anew = held.is_none() || self.absences.is_some();
+        if self.is_idle(change.uid, now) || began_anew && is_gone() {
             return Ok(());
         }
         Err(Violation::new("I2", format!("{member} acked {} and {why}", self.name(id))))
@@ -609,8 +610,12 @@ impl Oracle {
     /// that hold the change saw it idle, whatever was done elsewhere.
     fn may_be_dropped(&self, change: &Change, now: Time) -> bool {
         let Some(absences) = &self.absences else { return false };
-        let created = self.changes_of(change.uid).next().map_or(Time::ZERO, |first| first.at);
-        self.is_idle_for(change.uid, now, |member| self.is_alive(member) && !absences.may_drop(member, created))
+        let written = |member: MemberId| {
+            let here =
+                self.changes_of(change.uid).filter(|c| !c.writes.is_empty() && c.holders.first() == Some(&member));
+            here.map(|c| c.at).max().unwrap_or(Time::ZERO)
+        };
+        self.is_idle_for(change.uid, now, |member| self.is_alive(member) && !absences.may_drop(member, written(member)))
             || self.is_idle_for(change.uid, now, |member| self.is_alive(member) && change.holders.contains(&member))
     }
 

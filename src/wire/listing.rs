@@ -53,6 +53,24 @@ pub struct Listing {
     pub entries: Vec<Entry>,
 }
 
+impl Listing {
+    /// All of a comparison, where nothing differs or nothing is said.
+    #[must_use]
+    pub fn of_nothing(context: Vec<u8>, round: u64) -> Self {
+        Self {
+            context,
+            round,
+            answer: false,
+            last: true,
+            differ: 0,
+            remembers_ms: u64::MAX,
+            met: 0,
+            buckets: [0; DIGEST_SUMS / 64],
+            entries: Vec::new(),
+        }
+    }
+}
+
 #[derive(FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
 #[repr(C)]
 struct Head {

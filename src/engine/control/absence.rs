@@ -13,6 +13,7 @@ use std::net::SocketAddr;
 
 use super::Control;
 use crate::id::{MemberId, Time};
+use crate::proto::membership::TRIES;
 use crate::session::{Context, Separation};
 use crate::wire::Listing;
 
@@ -77,8 +78,15 @@ impl Absences {
         self.lost.values().filter(|a| !a.replaced && now.saturating_sub(a.since) < span).count()
     }
 
-    /// A member went down; `others` are left besides this node, at these addresses.
-    pub(super) fn lose(&mut self, member: MemberId, addr: Option<SocketAddr>, others: &[SocketAddr], now: Time) {
+    /// A member went down; `others` are left besides this node, at these addresses. Who is away for longer than `span` is given up.
+    pub(super) fn lose(
+        &mut self,
+        member: MemberId,
+        addr: Option<SocketAddr>,
+        others: &[SocketAddr],
+        span: Time,
+        now: Time,
+    ) {
         let clocks = self.clocks[0].clone();
         // One that goes again before it was repaired is away since it went first.
         let before = self.back.remove(&member).filter(|absence| absence.settled.is_none());
@@ -91,8 +99,10 @@ impl Absences {
             let oldest = self.lost.iter().min_by_key(|(_, a)| a.since).map(|(id, _)| *id);
             oldest.and_then(|id| self.lost.remove(&id));
         }
-        if self.lost.values().filter(|a| !a.replaced).count() > others.len() + 1 {
-            self.lost.values_mut().for_each(|a| a.minority = true);
+        // Those that are not waited for any more are on no side.
+        let recent = |a: &Absence| now.saturating_sub(a.since) < span;
+        if self.lost.values().filter(|a| !a.replaced && recent(a)).count() > others.len() + 1 {
+            self.lost.values_mut().filter(|a| recent(a)).for_each(|a| a.minority = true);
         }
     }
 
@@ -109,7 +119,7 @@ impl Absences {
 
     /// This node stood still since `since`, and so was away from all of `others`.
     pub(super) fn stood_still(&mut self, others: impl Iterator<Item = MemberId>, since: Time) {
-        let clocks = self.clocks[1].clone();
+        let clocks = self.clocks[0].clone();
         let others: Vec<_> = others.collect();
         let minority = others.len() > 1;
         for member in others {
@@ -159,14 +169,14 @@ impl Absences {
         };
         match self.back.get(&member) {
             Some(absence) => Some(absence).filter(too_long).map_or(Word::Told, |a| Word::Ended(apart(a))),
-            // It was not there before, so it cannot have seen these sessions end. Others have.
-            None => self
-                .back
-                .values()
-                .chain(self.lost.values().filter(|a| !a.replaced))
-                .find(too_long)
-                .filter(|_| now.saturating_sub(self.changed) < DOUBT)
-                .map_or(Word::Told, |a| Word::Unsure(apart(a))),
+            // It was not there before, so it cannot have seen these sessions end. Others have, and say so until they are repaired;
+            // those that are still away may come shortly after the first.
+            None => {
+                let comes = now.saturating_sub(self.changed) < DOUBT;
+                let unsettled = self.back.values().filter(|a| a.settled.is_none());
+                let mut doubt = unsettled.chain(self.lost.values().filter(|a| comes && !a.replaced));
+                doubt.find(too_long).map_or(Word::Told, |a| Word::Unsure(apart(a)))
+            }
         }
     }
 }
@@ -207,7 +217,8 @@ impl<P> Control<P> {
 
     /// After this at the latest a member that is gone is known to be gone.
     pub(super) fn notice_time(&self) -> Time {
-        self.settings.drop_time + self.settings.verify_timeout
+        let settings = &self.settings;
+        settings.frequency + settings.drop_time + TRIES * settings.verify_timeout
     }
 }
 
@@ -215,17 +226,19 @@ impl<P> Control<P> {
 mod tests {
     use super::*;
 
+    const DAY: Time = Time::from_secs(86400);
+
     #[test]
     fn who_is_replaced_is_not_awaited_in_whatever_order_that_shows() {
         let (addr, other) = (SocketAddr::from(([10, 0, 0, 2], 4700)), SocketAddr::from(([10, 0, 0, 3], 4700)));
-        let (day, now) = (Time::from_secs(86400), Time::from_secs(1));
+        let now = Time::from_secs(1);
         let mut absences = Absences::default();
-        absences.lose(MemberId(1), Some(addr), &[other], now);
-        assert_eq!((absences.missed(day, now), absences.awaited(day, now)), (1, 1));
+        absences.lose(MemberId(1), Some(addr), &[other], DAY, now);
+        assert_eq!((absences.missed(DAY, now), absences.awaited(DAY, now)), (1, 1));
         assert!(!absences.find(MemberId(2), addr, now), "another incarnation was not away");
-        assert_eq!((absences.missed(day, now), absences.awaited(day, now)), (1, 0));
-        absences.lose(MemberId(3), Some(other), &[addr, other], now);
-        assert_eq!((absences.missed(day, now), absences.awaited(day, now)), (2, 0));
+        assert_eq!((absences.missed(DAY, now), absences.awaited(DAY, now)), (1, 0));
+        absences.lose(MemberId(3), Some(other), &[addr, other], DAY, now);
+        assert_eq!((absences.missed(DAY, now), absences.awaited(DAY, now)), (2, 0));
     }
 
     #[test]
@@ -233,24 +246,14 @@ mod tests {
         let addrs = [1, 2, 3].map(|last| SocketAddr::from(([10, 0, 0, last], 4700)));
         let at = Time::from_secs;
         let clocks = |counter| Clocks::from([(b"app".to_vec(), counter)]);
-        let listing = Listing {
-            context: b"app".to_vec(),
-            round: 1,
-            answer: false,
-            last: true,
-            differ: 1,
-            remembers_ms: 60_000,
-            met: 900,
-            buckets: [0; 64],
-            entries: Vec::new(),
-        };
+        let listing = listing();
         let ended = |others| Word::Ended(Separation { counter: 7, others, until: 900 });
 
         let mut alone = Absences::default();
         alone.sample(clocks(7), at(0), at(0));
         alone.sample(clocks(8), at(1), at(1));
-        alone.lose(MemberId(1), Some(addrs[0]), &addrs[1..2], at(2));
-        alone.lose(MemberId(2), Some(addrs[1]), &[], at(2));
+        alone.lose(MemberId(1), Some(addrs[0]), &addrs[1..2], DAY, at(2));
+        alone.lose(MemberId(2), Some(addrs[1]), &[], DAY, at(2));
         alone.find(MemberId(1), addrs[0], at(50));
         assert_eq!(alone.met(MemberId(1), b"app"), None, "what it says of the dead proves nothing");
         assert_eq!(alone.word_of(&listing, MemberId(1), at(50)), Word::Told, "the dead of that time are remembered");
@@ -261,11 +264,60 @@ mod tests {
 
         let mut most = Absences::default();
         most.sample(clocks(7), at(0), at(0));
-        most.lose(MemberId(3), Some(addrs[2]), &addrs[..1], at(2));
+        most.lose(MemberId(3), Some(addrs[2]), &addrs[..1], DAY, at(2));
         assert_eq!(most.met(MemberId(3), b"app"), Some(0), "it may ask before it is in view again");
         most.sample(clocks(8), at(40), at(40));
         most.find(MemberId(3), addrs[2], at(90));
         assert_eq!(most.met(MemberId(3), b"app"), Some(7));
         assert_eq!(most.word_of(&listing, MemberId(3), at(90)), Word::Told);
+    }
+
+    #[test]
+    fn those_that_crashed_long_ago_are_on_no_side() {
+        let addrs = [1, 2, 3, 4].map(|last| SocketAddr::from(([10, 0, 0, last], 4700)));
+        let at = Time::from_secs;
+        let mut most = Absences::default();
+        // Their next incarnations came on other addresses.
+        most.lose(MemberId(1), Some(addrs[0]), &addrs[1..2], DAY, at(100));
+        most.find(MemberId(11), addrs[2], at(110));
+        most.lose(MemberId(2), Some(addrs[1]), &addrs[2..3], DAY, at(1_000_000));
+        most.find(MemberId(12), addrs[3], at(1_000_010));
+        most.lose(MemberId(12), Some(addrs[3]), &addrs[2..3], DAY, at(3_000_000));
+        assert!(most.met(MemberId(12), b"app").is_some(), "two of three are the larger side");
+    }
+
+    #[test]
+    fn while_somebody_who_was_away_is_repaired_others_prove_nothing() {
+        let addrs = [1, 2, 3, 9].map(|last| SocketAddr::from(([10, 0, 0, last], 4700)));
+        let at = Time::from_secs;
+        let listing = listing();
+        let mut absences = Absences::default();
+        absences.sample(Clocks::new(), at(0), at(0));
+        for n in 1..4 {
+            absences.lose(MemberId(n as u64), Some(addrs[n - 1]), &addrs[n..], DAY, at(2));
+        }
+        absences.lost.values_mut().for_each(|a| a.minority = true);
+        for n in 1..4 {
+            absences.find(MemberId(n as u64), addrs[n - 1], at(4000));
+        }
+        for now in [4005, 4111] {
+            assert!(matches!(absences.word_of(&listing, MemberId(9), at(now)), Word::Unsure(_)));
+        }
+        (1..4).for_each(|n| absences.settle(MemberId(n), at(4111)));
+        assert_eq!(absences.word_of(&listing, MemberId(9), at(4112)), Word::Told);
+    }
+
+    fn listing() -> Listing {
+        Listing {
+            context: b"app".to_vec(),
+            round: 1,
+            answer: false,
+            last: true,
+            differ: 1,
+            remembers_ms: 60_000,
+            met: 900,
+            buckets: [0; 64],
+            entries: Vec::new(),
+        }
     }
 }

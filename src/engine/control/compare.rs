@@ -10,6 +10,7 @@
 //! differs travels once, and nothing else does. Every message carries the number of its comparison: what an old connection still
 //! brings answers nothing.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::Control;
@@ -22,7 +23,7 @@ use crate::id::{MemberId, Time, Uid};
 use crate::mutant::planted;
 use crate::session::{Buckets, Context, Differs, Digest};
 use crate::stats::{add, bump};
-use crate::wire::{Entry, Listing};
+use crate::wire::{Control as Message, Entry, Listing};
 
 /// How soon after a change of the view members compare what they show: the others have noticed by then, and what was under
 /// way has arrived.
@@ -31,6 +32,11 @@ const COMPARE_DELAY: Time = Time::from_millis(500);
 const IDLE_INTERVAL: Time = Time::from_secs(5);
 /// How often it does so in any case.
 const BUSY_INTERVAL: Time = Time::from_secs(60);
+
+/// How long a member that showed something else is left alone, at most: what it refuses it would be sent each time.
+const AGAIN_MAX: Time = Time::from_secs(60);
+/// How soon what found no room is looked at again.
+const ROOM_INTERVAL: Time = Time::from_millis(100);
 
 /// When to compare next, and with whom.
 #[derive(Debug)]
@@ -43,21 +49,45 @@ pub(super) struct Comparing {
     latest: Time,
     /// Changes made and merged when it was looked at last: none since means idle.
     changes: u64,
+    /// What is to be compared as soon as there is room for it.
+    pending: Vec<(MemberId, Arc<Context>)>,
+    /// When that is looked for.
+    room: Option<Time>,
+    /// When those that differed are asked next, and how long they are left alone after that.
+    again: BTreeMap<MemberId, (Time, Time)>,
 }
 
 impl Comparing {
     pub(super) fn new(now: Time) -> Self {
-        Self { next: now + IDLE_INTERVAL, all: None, latest: now + BUSY_INTERVAL, changes: 0 }
+        Self {
+            next: now + IDLE_INTERVAL,
+            all: None,
+            latest: now + BUSY_INTERVAL,
+            changes: 0,
+            pending: Vec::new(),
+            room: None,
+            again: BTreeMap::new(),
+        }
     }
 
     pub(super) fn due(&self) -> Time {
-        self.all.map_or(self.next, |all| all.min(self.next))
+        [self.all, self.room].into_iter().flatten().fold(self.next, Time::min)
     }
 
     /// Members may show different things now: one that is gone may have reached some and not others with what it wrote or
     /// passed on, and one that opened may have been told things by a member that told nobody else.
     pub(super) fn soon(&mut self, now: Time) {
         self.all = Some(self.all.map_or(now + COMPARE_DELAY, |all| all.min(now + COMPARE_DELAY)));
+    }
+
+    /// Whether a member that differed last, as who was full then and has room now, is asked again.
+    fn asks_again(&mut self, member: MemberId, now: Time) -> bool {
+        let (due, wait) = self.again.entry(member).or_insert((now, IDLE_INTERVAL));
+        let is_due = now >= *due;
+        if is_due {
+            (*due, *wait) = (now + *wait, (2 * *wait).min(AGAIN_MAX));
+        }
+        is_due
     }
 }
 
@@ -68,50 +98,86 @@ impl<P> Control<P> {
             return;
         }
         let roster = self.core.roster();
-        let peers: Vec<_> = roster.peers.iter().filter(|p| p.counts() && !p.is_unreachable()).collect();
+        // One that is still brought what differed is asked when it has that.
+        let is_brought = |peer: &Arc<Peer<P>>| self.donations.iter().any(|d| d.brings(peer));
+        let compares = |peer: &&Arc<Peer<P>>| peer.counts() && !peer.is_unreachable() && !is_brought(peer);
+        let peers: Vec<_> = roster.peers.iter().filter(compares).collect();
         let with_all = self.comparing.all.take_if(|all| *all <= now).is_some();
+        if now >= self.comparing.next || with_all {
+            self.choose(&peers, with_all, now);
+        }
+        let low = self.core.settings().low_water;
+        let core = &self.core;
+        self.comparing.pending.retain(|(member, context)| {
+            let Some(peer) = peers.iter().find(|peer| peer.id() == *member) else { return false };
+            let has_room = peer.queued() < low;
+            if has_room {
+                core.tell_digest(peer, context, fx);
+            }
+            !has_room
+        });
+        self.comparing.room = (!self.comparing.pending.is_empty()).then(|| now + ROOM_INTERVAL);
+    }
+
+    /// Notes whom to compare with now.
+    fn choose(&mut self, peers: &[&Arc<Peer<P>>], with_all: bool, now: Time) {
         let stats = self.core.counters.snapshot();
         let changes = stats.commits + stats.merges;
         let idle = std::mem::replace(&mut self.comparing.changes, changes) == changes;
-        if now >= self.comparing.next {
-            self.comparing.next = now + IDLE_INTERVAL;
-        }
-        let one = if peers.is_empty() { 0 } else { self.rng.usize(..peers.len()) };
         let by_chance = idle || now >= self.comparing.latest;
-        // Those that differed last, as who was full then and has room now, are asked again in any case.
-        let chosen: Vec<_> = (0..)
-            .zip(&peers)
-            .filter(|(at, peer)| with_all || peer.divergence() > 0 || by_chance && *at == one)
-            .map(|(_, peer)| *peer)
-            .collect();
-        if chosen.is_empty() {
-            return;
-        }
-        self.comparing.latest = now + BUSY_INTERVAL;
-        let low = self.core.settings().low_water;
-        for context in self.core.store().contexts() {
-            for &peer in &chosen {
-                if peer.queued() < low {
-                    self.core.tell_digest(peer, &context, fx);
-                } else if with_all {
-                    self.comparing.soon(now);
+        self.comparing.again.retain(|member, _| peers.iter().any(|peer| peer.id() == *member && peer.differs()));
+        let equal = peers.iter().filter(|peer| !peer.differs()).count();
+        let mut one = if equal == 0 { usize::MAX } else { self.rng.usize(..equal) };
+        let contexts = self.core.store().contexts();
+        for peer in peers {
+            let is_chosen = if peer.differs() {
+                self.comparing.asks_again(peer.id(), now)
+            } else {
+                let is_one = one == 0;
+                one = one.wrapping_sub(1);
+                by_chance && is_one
+            };
+            if !(with_all || is_chosen) {
+                continue;
+            }
+            self.comparing.latest = now + BUSY_INTERVAL;
+            for context in &contexts {
+                let is_new =
+                    |(member, other): &(MemberId, Arc<Context>)| *member != peer.id() || !Arc::ptr_eq(other, context);
+                if self.comparing.pending.iter().all(is_new) {
+                    self.comparing.pending.push((peer.id(), Arc::clone(context)));
                 }
             }
         }
+        self.comparing.next = now + IDLE_INTERVAL;
     }
 
     /// A member tells what it holds, summed up: it is told what is held here of the buckets that differ.
-    pub(super) fn handle_digest(&mut self, member: MemberId, context: &[u8], round: u64, theirs: &Digest, now: Time) {
+    pub(super) fn handle_digest(
+        &mut self,
+        member: MemberId,
+        context: &[u8],
+        round: u64,
+        theirs: &Digest,
+        now: Time,
+        fx: &mut Effects<P>,
+    ) {
         // A joiner holds nothing to compare yet.
         let Some(peer) = self.core.peer(member).filter(|_| self.join.is_none()) else { return };
-        let Ok(context) = self.core.store().context(context) else { return };
+        let Ok(context) = self.core.store().context(context) else {
+            // There is no room for one more context. Whoever asks waits for no more than this.
+            let listing = Listing::of_nothing(context.to_vec(), round);
+            self.core.send_compared(&peer, &Message::Listing(Box::new(listing)), fx);
+            return;
+        };
         // Both may ask at the same time, as after a partition. One comparison does for both.
         let mine = self.core.identity().member;
-        if mine < member && self.donations.iter_mut().any(|d| d.asks(&peer, &context)) {
+        if mine < member && self.donations.iter_mut().any(|d| d.asks(&peer, &context, now)) {
             return;
         }
         let buckets = context.digest().differs(theirs);
-        self.note_divergence(&peer, &context, buckets.len());
+        peer.note_divergence(context.name(), buckets.len());
+        add(&self.core.counters.divergences, u64::from(buckets.len()));
         for donation in &mut self.donations {
             donation.takes_part(&peer, &context, round);
             if buckets.is_empty() {
@@ -159,12 +225,17 @@ impl<P> Control<P> {
             donation.bring(&peer, &context, &told, &later, now);
             self.donations.push(donation);
         }
+        self.donations.iter_mut().for_each(|donation| donation.hears(&peer));
         if listing.last {
             let by = if listing.answer { Beginner::Member } else { Beginner::Me };
             for donation in &mut self.donations {
                 donation.listed(&peer, &context, by, listing.round);
             }
-            self.note_divergence(&peer, &context, listing.differ);
+            // The other side of a comparison notes it by the digest.
+            if !listing.answer {
+                peer.note_divergence(context.name(), listing.differ);
+                add(&self.core.counters.divergences, u64::from(listing.differ));
+            }
         }
         if !listing.answer && listing.differ > 0 {
             let (remembers_ms, met) = self.known_of(member, &context, now);
@@ -172,11 +243,6 @@ impl<P> Control<P> {
             self.core.answer_listing(&peer, answer, fx);
         }
         self.next_donation = Some(now);
-    }
-
-    fn note_divergence(&self, peer: &Arc<Peer<P>>, context: &Context, differ: u32) {
-        add(&self.core.counters.divergences, u64::from(differ));
-        peer.note_divergence(context.name(), differ);
     }
 
     /// Starts to bring a member up to date with what is held here.

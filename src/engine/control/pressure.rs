@@ -4,6 +4,9 @@ use super::Control;
 use crate::engine::core::Effects;
 use crate::id::Time;
 
+/// A queue above high water is no sign of anything in less than this.
+const PRESSING_MIN: Time = Time::from_millis(100);
+
 impl<P> Control<P> {
     /// Where callers have waited for a member for the queue wait, and it took in less than high water meanwhile, they go on: its queue is
     /// given up and it is repaired, at its own pace. Callers wait no second time for a donation that is too slow for them.
@@ -15,8 +18,12 @@ impl<P> Control<P> {
                 continue;
             }
             let taken = peer.taken();
-            let (since, before) = *self.pressing.entry(member).or_insert((now, taken));
-            if now.saturating_sub(since) < self.settings.queue_wait {
+            // Where callers wait for nothing, it has this turn to take something in.
+            let Some((since, before)) = self.pressing.get(&member).copied() else {
+                self.pressing.insert(member, (now, taken));
+                continue;
+            };
+            if now.saturating_sub(since) < self.settings.queue_wait.max(PRESSING_MIN) {
                 continue;
             }
             self.pressing.remove(&member);

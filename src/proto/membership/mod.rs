@@ -48,6 +48,7 @@ use std::sync::Arc;
 
 use self::candidates::{Candidate, Candidates, Dial};
 use self::graveyard::{End, Grave, Graveyard};
+pub(crate) use self::suspicion::TRIES;
 use self::suspicion::{Cause, Suspicion};
 pub use self::types::{Member, MembershipAction, PingVerdict, Settings, Status};
 use super::backoff::Backoff;

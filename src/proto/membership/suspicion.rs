@@ -3,7 +3,7 @@
 use crate::id::Time;
 
 /// Echoes asked for before a suspect is removed. Two, so that one lost connection attempt removes nobody.
-const TRIES: usize = 2;
+pub(crate) const TRIES: u32 = 2;
 
 /// Why a member is suspect, which decides what clears it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -19,7 +19,7 @@ pub(super) enum Cause {
 #[derive(Debug)]
 pub(super) struct Suspicion {
     cause: Cause,
-    tokens: [Option<u64>; TRIES],
+    tokens: [Option<u64>; TRIES as usize],
     tries: usize,
     /// Another member reached it while the latest try failed here.
     reached: bool,
@@ -31,7 +31,7 @@ pub(super) struct Suspicion {
 
 impl Suspicion {
     pub(super) fn new(cause: Cause, now: Time) -> Self {
-        Self { cause, tokens: [None; TRIES], tries: 0, reached: false, told: false, deadline: now }
+        Self { cause, tokens: [None; TRIES as usize], tries: 0, reached: false, told: false, deadline: now }
     }
 
     /// A socket closed meanwhile: words no longer clear it.
@@ -59,7 +59,7 @@ impl Suspicion {
     }
 
     pub(super) fn exhausted(&self) -> bool {
-        self.tries == TRIES
+        self.tries == TRIES as usize
     }
 
     /// Another member was answered by it.
