@@ -65,3 +65,10 @@ fn open_loop_of_large_updates_keeps_to_its_rate() {
     check(&result);
     assert!(result["updates_per_s"].as_f64().unwrap() < 220.0);
 }
+
+#[test]
+fn tickets_in_flight_are_all_waited_for() {
+    let result = bench(&["--placement=same", "--depth=16", "--threads=2", "--seconds=0.05"]);
+    check(&result);
+    assert_eq!(result["workload"]["depth"], 16);
+}

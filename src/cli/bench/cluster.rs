@@ -1,5 +1,6 @@
 //! The measured side: nodes of this library, each in a process of its own, in a group that nobody else uses.
 
+use std::collections::VecDeque;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -9,7 +10,7 @@ use super::process::{ProcessArgs, Receiver, Receivers, answer};
 use super::report::Figures;
 use crate::config::Config;
 use crate::id::NodeState;
-use crate::node::{Context, Node, Status};
+use crate::node::{Context, Node, Status, Ticket};
 use crate::stats::Stats;
 
 /// Runs a node until standard input ends.
@@ -92,6 +93,8 @@ fn wait_for_all(node: &Node, members: usize) -> Result<(), String> {
     }
 }
 
+/// As long as a caller waits by default.
+const PATIENCE: Duration = Duration::from_secs(15);
 /// Longer than any node needs on a busy machine.
 const READY: Duration = Duration::from_secs(30);
 
@@ -128,6 +131,8 @@ struct Updates<'a> {
     load: &'a Load,
     ids: Vec<[u8; ID]>,
     memory: Vec<u8>,
+    /// Updates that are waited for, the oldest first.
+    flying: VecDeque<Ticket>,
 }
 
 impl<'a> Updates<'a> {
@@ -138,7 +143,7 @@ impl<'a> Updates<'a> {
         for payload in memory.chunks_exact_mut(load.size) {
             payload[..STAMP].fill(0);
         }
-        Self { context, load, ids, memory }
+        Self { context, load, ids, memory, flying: VecDeque::new() }
     }
 
     fn make(&mut self, slot: usize) -> Result<(), String> {
@@ -147,6 +152,11 @@ impl<'a> Updates<'a> {
         request.set(NAME, payload);
         let outcome = request.end(URI).map_err(|e| format!("a session was not made: {e:?}"))?;
         if outcome.is_complete() { Ok(()) } else { Err(format!("a session was not replicated: {outcome:?}")) }
+    }
+
+    /// Waits for the oldest update in flight; whether it was sent.
+    fn wait(&mut self) -> bool {
+        self.flying.pop_front().is_none_or(|ticket| self.sent(&ticket.wait(PATIENCE)))
     }
 
     /// Whether the outcome is what this load waits for, at every member.
@@ -171,7 +181,20 @@ impl Caller for Updates<'_> {
         let payload = renew(&mut self.memory, slot, self.load.size);
         let mut request = self.context.begin(&self.ids[slot]);
         request.set(NAME, payload);
-        request.end(URI).is_ok_and(|outcome| self.sent(&outcome))
+        if self.load.depth.get() == 1 {
+            return request.end(URI).is_ok_and(|outcome| self.sent(&outcome));
+        }
+        let Ok(ticket) = request.end_with_ticket(URI) else { return false };
+        self.flying.push_back(ticket);
+        self.flying.len() < self.load.depth.get() || self.wait()
+    }
+
+    fn finish(&mut self) -> bool {
+        let mut all = true;
+        while !self.flying.is_empty() {
+            all &= self.wait();
+        }
+        all
     }
 }
 

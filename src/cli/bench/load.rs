@@ -25,6 +25,10 @@ pub(super) struct Load {
     /// Threads that update sessions.
     #[arg(long, value_name = "T", default_value = "1")]
     pub(super) threads: NonZeroUsize,
+    /// Updates that each thread has in flight: above 1 it goes on with a ticket, and waits for the oldest. Latency is then of the
+    /// hand-over alone.
+    #[arg(long, value_name = "D", default_value = "1")]
+    pub(super) depth: NonZeroUsize,
     /// I/O threads of every node; the library's default when absent.
     #[arg(long, value_name = "W")]
     pub(super) workers: Option<NonZeroUsize>,
@@ -80,6 +84,7 @@ impl Load {
             format!("--mode={}", self.mode.as_str()),
             format!("--ack={}", self.ack.as_str()),
             format!("--threads={}", self.threads),
+            format!("--depth={}", self.depth),
             format!("--size={}", self.size),
             format!("--seconds={}", self.seconds.as_secs_f64()),
             format!("--congestion={}", self.congestion),
@@ -95,6 +100,9 @@ impl Load {
         let (sessions, threads) = (self.session_count(), self.threads.get());
         if sessions < threads {
             return Err(format!("{threads} threads cannot share {sessions} sessions: each session has one writer"));
+        }
+        if self.depth.get() > 1 && self.mode == ModeFlag::Asynchronous {
+            return Err(String::from("nobody waits in asynchronous mode: --depth has no meaning there"));
         }
         if u32::try_from(sessions).is_err() {
             return Err(format!("{sessions} sessions are more than {}", u32::MAX));

@@ -67,6 +67,10 @@ impl Placement {
 /// Measures, prints the figures, and fails when updates were lost or failed.
 pub(super) fn run(args: &BenchArgs, out: &Output) -> Result<(), Failure> {
     args.load.check().map_err(|line| Failure::new(Exit::Usage, [line]))?;
+    if args.limit && args.load.depth.get() > 1 {
+        let line = String::from("bare sockets have no tickets: --limit and --depth do not go together");
+        return Err(Failure::new(Exit::Usage, [line]));
+    }
     let cores = affinity::allowed().map_err(|e| format!("cannot tell which cores are allowed: {e}"))?;
     let placements = match args.placement {
         Some(placement) => vec![placement],
@@ -166,6 +170,7 @@ fn to_json(args: &BenchArgs, rounds: usize, tables: &[Table]) -> Map<String, Val
         "mode": load.mode.as_str(),
         "ack": load.ack.as_str(),
         "threads": load.threads,
+        "depth": load.depth,
         "workers": load.workers,
         "lanes": load.lanes,
         "size": load.size,
@@ -189,7 +194,11 @@ fn headline(args: &BenchArgs, rounds: usize) -> String {
         ModeFlag::Asynchronous => String::from("asynchronous"),
         mode @ (ModeFlag::Synchronous | ModeFlag::Pooled) => format!("{}, ack {}", mode.as_str(), load.ack.as_str()),
     };
-    let pace = load.rate.map_or_else(|| String::from("closed loop"), |rate| format!("open loop at {rate} a second"));
+    let closed = || match load.depth.get() {
+        1 => String::from("closed loop"),
+        depth => format!("closed loop, {depth} in flight for each thread"),
+    };
+    let pace = load.rate.map_or_else(closed, |rate| format!("open loop at {rate} a second"));
     format!(
         "{promise}, to {}, {} threads, {} bytes, {} sessions, {pace}, {rounds} × {} s, congestion control {}",
         load.peers,
