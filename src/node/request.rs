@@ -263,6 +263,14 @@ impl Ticket {
     }
 }
 
+impl Drop for Ticket {
+    fn drop(&mut self) {
+        if let Some(op) = self.committed.op.take() {
+            self.inner.shell.core.recycle(op);
+        }
+    }
+}
+
 fn outcome(inner: &Inner, committed: &Committed, op: Option<&Arc<Op>>) -> Outcome {
     let mut outcome =
         Outcome { status: Status::Replicated, version: committed.commit.version, copies: 1, missing: Vec::new() };

@@ -60,7 +60,7 @@ impl World {
                 donors.insert(donor.member, (live, state));
             }
         }
-        self.oracle.check_join("I7", process.member, &held, &donors, now)
+        self.oracle.check_join("I7", process.member, &held, &donors, false, now)
     }
 
     pub(super) fn look(&mut self) -> Result<(), Violation> {

@@ -34,7 +34,8 @@
 //!   its name listed it as over, or it was idle. Nothing is dead that nobody ended.
 //! - **I2, no ack before apply.** When a caller is told, each member that it counts as an applied copy and that is live in
 //!   the same incarnation is at or after the change, and has had everything up to it.
-//! - **Copies.** A member that joins, is under repair, or is dead when a change is committed is no copy of it.
+//! - **Copies.** A member that joins, is under repair, or is dead when a change is committed is no copy of it. A member that is one for the
+//!   first time is at or after every change of the writer's that nobody is waited for any more and that is not under way.
 //! - **Return.** A member that a node lost, and that is a copy for it again, is at or after every change that the node held
 //!   acked when it came back.
 //! - **I3, one content.** Each (uid, attribute, version) has one content wherever it is seen, the one that was committed.

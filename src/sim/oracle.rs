@@ -33,6 +33,8 @@ pub(super) struct Change {
     pub(super) at: Time,
     /// When its caller was told of success by every member in view.
     acked: Option<Time>,
+    /// When its caller was told what became of it, by every member that was to apply it.
+    told: Option<Time>,
     /// What of the session its writer had then, this change included.
     saw: SmallVec<[(Key, Version); 4]>,
 }
@@ -179,7 +181,17 @@ impl Oracle {
             self.dead.insert((writer, uid));
         }
         let holders = SmallVec::from_slice(&[writer]);
-        self.changes.push(Change { uid, version, ends, writes, holders, at: now, acked: None, saw: SmallVec::new() });
+        self.changes.push(Change {
+            uid,
+            version,
+            ends,
+            writes,
+            holders,
+            at: now,
+            acked: None,
+            told: None,
+            saw: SmallVec::new(),
+        });
         id
     }
 
@@ -321,17 +333,16 @@ impl Oracle {
         self.sessions.get(&uid).into_iter().flat_map(|t| t.changes.iter().map(|id| &self.changes[*id]))
     }
 
-    /// A caller was told that members confirmed its change; `whole`: every one in view.
-    pub(super) fn confirmed(&mut self, id: ChangeId, by: &[MemberId], whole: bool, now: Time) {
+    /// A caller was told that members confirmed its change; `whole`: every one in view; `done`: none is waited for any more.
+    pub(super) fn confirmed(&mut self, id: ChangeId, by: &[MemberId], (whole, done): (bool, bool), now: Time) {
         let change = &mut self.changes[id];
         for member in by {
             if !change.holders.contains(member) {
                 change.holders.push(*member);
             }
         }
-        if whole {
-            change.acked = Some(now);
-        }
+        change.acked = change.acked.or(whole.then_some(now));
+        change.told = change.told.or(done.then_some(now));
     }
 
     /// I2: a member whose ack made a caller's success holds the change at that moment.
@@ -448,19 +459,20 @@ impl Oracle {
     }
 
     /// What a joiner that opens must hold, and who came back and is a copy. Of each donor it is given since when it sends all
-    /// that changes there, and what it holds.
+    /// that changes there, and what it holds; `own`: only what it wrote itself.
     pub(super) fn check_join(
         &mut self,
         rule: &'static str,
         joiner: MemberId,
         held: &BTreeMap<Uid, RecordDump>,
         donors: &BTreeMap<MemberId, (Time, BTreeMap<Uid, RecordDump>)>,
+        own: bool,
         now: Time,
     ) -> Checked {
         for id in 0..self.changes.len() {
             let change = &self.changes[id];
-            let Some(acked) = change.acked else { continue };
-            let donor = change.holders.iter().find(|m| {
+            let Some(acked) = (if own { change.told } else { change.acked }) else { continue };
+            let donor = change.holders.iter().take(if own { 1 } else { usize::MAX }).find(|m| {
                 donors.get(m).is_some_and(|(since, state)| {
                     let record = state.get(&change.uid);
                     // What misses something at the donor itself is not for it to pass on.

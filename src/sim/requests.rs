@@ -351,7 +351,8 @@ impl World {
                 let text = format!("{member} counts as a copy of what was committed after its death");
                 return Err(Violation::new("copies", text));
             }
-            self.oracle.confirmed(*change, &confirmed, missing.is_empty(), self.sched.now());
+            let is_done = !timed_out && caller.level == AckLevel::Applied;
+            self.oracle.confirmed(*change, &confirmed, (missing.is_empty(), is_done), self.sched.now());
             if caller.level != AckLevel::Applied {
                 continue;
             }
@@ -393,21 +394,31 @@ impl World {
         Ok(())
     }
 
-    /// The first copies of a member, of what was committed at `since`, since it came into view: it has what was committed before.
+    /// The first copies of a member, of what was committed at `since`, since it came into view: it has all that the writer had committed
+    /// before, and one that was away all that the writer had then.
     fn check_returns(&mut self, host: HostId, confirmed: &[MemberId], since: Time) -> Ran {
         let now = self.sched.now();
         for member in confirmed {
             let Some(writer) = &self.processes[host] else { return Ok(()) };
-            let met =
-                self.met.get_mut(&(writer.member, *member)).filter(|met| met.again && !met.counted && met.at < since);
+            let met = self.met.get_mut(&(writer.member, *member)).filter(|met| !met.counted && met.at < since);
             let Some(met) = met else { continue };
             met.counted = true;
-            let state = dump(writer).into_iter().filter(|(uid, _)| !met.partial.contains(uid)).collect();
-            let donors = BTreeMap::from([(writer.member, (met.at, state))]);
+            let (at, again) = (met.at, met.again);
+            let state: BTreeMap<_, _> =
+                dump(writer).into_iter().filter(|(uid, _)| !met.partial.contains(uid)).collect();
+            let by = writer.member;
+            let Some(peer) = writer.core.peer(*member) else { continue };
+            // What is under way to it is not lost.
+            let idle: Vec<_> = peer.lanes().iter().map(|lane| lane.peek(|out| out.is_empty())).collect();
+            let arrived: BTreeMap<_, _> =
+                state.iter().filter(|(uid, _)| idle[peer.lane_of(**uid)]).map(|(uid, r)| (*uid, r.clone())).collect();
             let may_lack = |p: &&Process| !self.profile.is_full(Some(p.host));
             let Some(process) = self.by_member(*member).filter(may_lack) else { continue };
             let held = dump(process).into_iter().collect();
-            self.oracle.check_join("return", *member, &held, &donors, now)?;
+            self.oracle.check_join("copies", *member, &held, &BTreeMap::from([(by, (since, arrived))]), true, now)?;
+            if again {
+                self.oracle.check_join("return", *member, &held, &BTreeMap::from([(by, (at, state))]), false, now)?;
+            }
         }
         Ok(())
     }
