@@ -341,8 +341,8 @@ impl Oracle {
                 change.holders.push(*member);
             }
         }
-        change.acked = change.acked.or(whole.then_some(now));
-        change.told = change.told.or(done.then_some(now));
+        change.acked = change.acked.or_else(|| whole.then_some(now));
+        change.told = change.told.or_else(|| done.then_some(now));
     }
 
     /// I2: a member whose ack made a caller's success holds the change at that moment.
