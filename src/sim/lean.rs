@@ -1,6 +1,7 @@
 //! What a seed leans to: a situation that chance alone would hardly ever bring about.
 //!
-//! Half of the seeds lean to one. Some are not drawn, and must be asked for: the engine does not bear them yet.
+//! Half of the seeds lean to one. Full stores and absences beyond the horizon are not drawn, and must be asked for: the first take their
+//! time, and of the others one seed in a hundred has absences that overlap, after which no side was larger and a session comes back.
 
 use std::time::Duration;
 

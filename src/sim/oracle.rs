@@ -306,7 +306,13 @@ impl Oracle {
     pub(super) fn check_whole(&self, id: ChangeId, member: MemberId, held: &RecordDump, whole: Version) -> Checked {
         let change = &self.changes[id];
         let expired = held.exp >= held.top;
-        if held.dead || change.ends || expired || whole >= change.version || self.is_idle(change.uid, change.at) {
+        if held.dead
+            || change.ends
+            || expired
+            || whole >= change.version
+            || self.is_idle(change.uid, change.at)
+            || self.was_away_after(member, change.at)
+        {
             return Ok(());
         }
         let text = format!("{member} acked {} and has everything up to {whole:?} only", self.name(id));
