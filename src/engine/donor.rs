@@ -205,7 +205,6 @@ impl<P> Donation<P> {
         if !Arc::ptr_eq(&self.peer, peer) || self.end.is_some() {
             return false;
         }
-        difference.unanswered = 0;
         let noted = difference.told.len() + difference.later.len();
         if noted + told.len() + later.len() <= TOLD_MAX {
             told.iter().for_each(|uid| difference.tell(context, *uid));
@@ -447,9 +446,7 @@ impl Difference {
         }
         Some(if *budget == 0 { Step::More } else { Step::Wait })
     }
-}
 
-impl Difference {
     /// Looks at what the member was to bring first: what it lacks nevertheless is told. True while there is more to wait for.
     fn is_told_first(&mut self, now: Time) -> bool {
         while let Some((context, entry)) = self.later.front() {

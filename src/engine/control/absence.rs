@@ -182,11 +182,6 @@ impl Absences {
 }
 
 impl<P> Control<P> {
-    /// What it means that a member does not list a session.
-    pub(super) fn word_of(&self, listing: &Listing, member: MemberId, now: Time) -> Word {
-        self.absences.word_of(listing, member, now)
-    }
-
     /// What this node's silence about a session tells a member: for how long back every tombstone is held, in milliseconds, and the counter
     /// when the two met again. For ever, which tells nothing, where this node was on a smaller side itself.
     pub(super) fn known_of(&self, member: MemberId, context: &Context, now: Time) -> (u64, u64) {
@@ -215,7 +210,7 @@ impl<P> Control<P> {
         }
     }
 
-    /// After this at the latest a member that is gone is known to be gone.
+    /// After this at the latest a member that is gone is known to be gone, unless this node was late itself.
     pub(super) fn notice_time(&self) -> Time {
         let settings = &self.settings;
         settings.frequency + settings.drop_time + TRIES * settings.verify_timeout

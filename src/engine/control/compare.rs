@@ -6,8 +6,8 @@
 //! A ── answer ──▶ B       in which sessions they differ; B brings what A lacks
 //! ```
 //!
-//! Of a session that both hold, who saw the higher version last brings it first, and is answered if it lacks something. So what
-//! differs travels once, and nothing else does. Every message carries the number of its comparison: what an old connection still
+//! Of a session that both hold, who saw the higher version last brings it first, and is answered if it lacks something. So of what
+//! is held only that travels which differs; listings are of all in the buckets that do, and a repair brings all tombstones. Every message carries the number of its comparison: what an old connection still
 //! brings answers nothing.
 
 use std::collections::BTreeMap;
@@ -98,23 +98,22 @@ impl<P> Control<P> {
             return;
         }
         let roster = self.core.roster();
-        // One that is still brought what differed is asked when it has that.
-        let is_brought = |peer: &Arc<Peer<P>>| self.donations.iter().any(|d| d.brings(peer));
-        let compares = |peer: &&Arc<Peer<P>>| peer.counts() && !peer.is_unreachable() && !is_brought(peer);
+        let compares = |peer: &&Arc<Peer<P>>| peer.counts() && !peer.is_unreachable();
         let peers: Vec<_> = roster.peers.iter().filter(compares).collect();
         let with_all = self.comparing.all.take_if(|all| *all <= now).is_some();
         if now >= self.comparing.next || with_all {
             self.choose(&peers, with_all, now);
         }
         let low = self.core.settings().low_water;
-        let core = &self.core;
+        let (core, donations) = (&self.core, &self.donations);
         self.comparing.pending.retain(|(member, context)| {
             let Some(peer) = peers.iter().find(|peer| peer.id() == *member) else { return false };
-            let has_room = peer.queued() < low;
-            if has_room {
+            // One that is still brought what differed is asked when it has that.
+            let waits = peer.queued() >= low || donations.iter().any(|d| d.brings(peer));
+            if !waits {
                 core.tell_digest(peer, context, fx);
             }
-            !has_room
+            waits
         });
         self.comparing.room = (!self.comparing.pending.is_empty()).then(|| now + ROOM_INTERVAL);
     }
@@ -196,7 +195,7 @@ impl<P> Control<P> {
     pub(super) fn handle_listing(&mut self, member: MemberId, listing: Listing, now: Time, fx: &mut Effects<P>) {
         let Some(peer) = self.core.peer(member).filter(|_| self.join.is_none()) else { return };
         let Ok(context) = self.core.store().context(&listing.context) else { return };
-        let word = self.word_of(&listing, member, now);
+        let word = self.absences.word_of(&listing, member, now);
         let (mut told, mut later, mut lacked): (Vec<Uid>, Vec<Entry>, Vec<Uid>) = Default::default();
         let mut answer = Vec::new();
         context.differing(&Buckets::new(listing.buckets), listing.entries, !listing.answer, |differs| match differs {

@@ -81,6 +81,28 @@ fn every_context_is_compared_however_many_there_are() {
 }
 
 #[test]
+fn contexts_are_compared_though_those_before_them_differ() {
+    let mut node = Node::joined(64, 1000 * MS);
+    node.commit(b"s");
+    for n in 0..40 {
+        node.core.store().context(format!("c{n:02}").as_bytes()).unwrap();
+    }
+    let peer = node.core.peer(OTHER).unwrap();
+    let mut seen = BTreeSet::new();
+    for _ in 0..600 {
+        node.wait(100);
+        peer.set_repairing(false);
+        let digests = node.digests();
+        if digests.iter().any(|context| context == b"app") {
+            // It refuses what it is brought.
+            node.lists_nothing();
+        }
+        seen.extend(digests);
+    }
+    assert_eq!(seen.len(), 41);
+}
+
+#[test]
 fn a_digest_of_a_context_that_there_is_no_room_for_is_answered() {
     let mut node = Node::joined(4, 1000 * MS);
     for n in 0..4 {
