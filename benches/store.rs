@@ -1,33 +1,20 @@
 //! The session store without sockets: a small commit, a small merge, a read.
 
+#[path = "gates/store.rs"]
+mod store;
+
 use std::hint::black_box;
 use std::time::Duration;
 
 use criterion::{BatchSize, Criterion, criterion_group, criterion_main};
 use hotspare::buffer::Slice;
-use hotspare::id::MemberId;
-use hotspare::session::{Changes, Limits, Settings, Store};
+use hotspare::session::Changes;
 use hotspare::wire::{Decoder, Frame, FrameOut};
+
+use self::store::store;
 
 const SESSIONS: usize = 10_000;
 const NOW: Duration = Duration::from_secs(1);
-
-fn store(me: u64) -> Store {
-    let limits = Limits {
-        value_bytes_max: 1 << 20,
-        session_bytes_max: 1 << 20,
-        store_bytes_max: 1 << 32,
-        tombstones_max: 1 << 20,
-        contexts_max: 1,
-    };
-    let settings = Settings {
-        max_idle: Duration::from_secs(1800),
-        idle_grace: Duration::from_secs(60),
-        touch_interval: Duration::from_secs(5),
-        horizon: Duration::from_secs(3600),
-    };
-    Store::new(MemberId(me), limits, settings, 1)
-}
 
 fn id(n: usize) -> String {
     format!("{:032x}.node-{}", n * 0x9e37_79b9, n % 4)

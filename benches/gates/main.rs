@@ -3,13 +3,16 @@
 //! `gates OPERATION COUNT`. Everything is made before, in the same way for any count, so that the difference between two counts
 //! is what the operations cost.
 
+mod store;
+
 use std::hint::black_box;
 use std::time::Duration;
 
 use hotspare::buffer::Slice;
-use hotspare::id::MemberId;
-use hotspare::session::{Changes, Context, Limits, Settings, Store};
+use hotspare::session::{Changes, Context};
 use hotspare::wire::{Decoder, Frame, FrameOut};
+
+use self::store::store;
 
 const SESSIONS: usize = 1_000;
 const NOW: Duration = Duration::from_secs(1);
@@ -73,23 +76,6 @@ impl Pair {
         self.here.commit(&mut handle, &changes(value), NOW, &mut |e| frame = Some(e.frame)).expect("fits");
         frame.expect("it changed")
     }
-}
-
-fn store(me: u64) -> Store {
-    let limits = Limits {
-        value_bytes_max: 1 << 20,
-        session_bytes_max: 1 << 20,
-        store_bytes_max: 1 << 32,
-        tombstones_max: 1 << 20,
-        contexts_max: 1,
-    };
-    let settings = Settings {
-        max_idle: Duration::from_secs(1800),
-        idle_grace: Duration::from_secs(60),
-        touch_interval: Duration::from_secs(5),
-        horizon: Duration::from_secs(3600),
-    };
-    Store::new(MemberId(me), limits, settings, 1)
 }
 
 fn changes(value: &Slice) -> Changes {
