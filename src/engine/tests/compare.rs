@@ -83,7 +83,11 @@ fn every_context_is_compared_however_many_there_are() {
 #[test]
 fn contexts_are_compared_though_those_before_them_differ() {
     let mut node = Node::joined(64, 1000 * MS);
-    node.commit(b"s");
+    // More than is brought in one turn.
+    for id in 0..40 {
+        node.write(&[id], &[0; 60_000]);
+        let _sent = node.frames();
+    }
     for n in 0..40 {
         node.core.store().context(format!("c{n:02}").as_bytes()).unwrap();
     }
