@@ -13,8 +13,9 @@ mod upkeep;
 
 use self::absence::Absences;
 use self::compare::Comparing;
-use super::core::{Core, Effects, Input};
+use super::core::{Core, Effects};
 use super::donor::{Donation, Purpose};
+use super::input::Input;
 use super::join::{Join, Known, Verdict};
 use super::peer::{LaneRef, Peer, Reach, Roster};
 use crate::event::{Event, ReadyReason};
@@ -210,7 +211,7 @@ impl<P> Control<P> {
     /// Reads what came in; of listings, which take their time, only some.
     pub fn handle_inputs(&mut self, now: Time, fx: &mut Effects<P>) {
         let mut listings = 0;
-        while let Some(input) = self.core.next_input() {
+        while let Some(input) = self.core.inputs().take() {
             listings += u32::from(matches!(input, Input::Listing(..)));
             self.handle(input, now, fx);
             self.settle(now, fx);
@@ -236,7 +237,7 @@ impl<P> Control<P> {
 
     /// When [`Control::handle_timeout`] has something to do next.
     pub fn poll_timeout(&self) -> Option<Time> {
-        if self.core.has_inputs() {
+        if !self.core.inputs().is_empty() {
             return Some(Time::ZERO);
         }
         let mut next = self.membership.poll_timeout();

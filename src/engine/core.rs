@@ -1,16 +1,15 @@
 //! What all threads of a node share: the store, the roster, and the rules of commit and merge.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::net::IpAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::task::Waker;
 
 use crossbeam::channel;
-use crossbeam::queue::SegQueue;
 use parking_lot::{Mutex, RwLock};
 use smallvec::{SmallVec, smallvec};
 
+use super::input::{Input, Inputs};
 use super::peer::{LaneRef, Peer, Roster, SessionRef};
 use super::pull::Pulls;
 use crate::event::Event;
@@ -21,13 +20,11 @@ use crate::proto::op::{MissingReason, Op, OpPool};
 use crate::proto::outbound::{Content, Drain, Gather, Ops, Wakes};
 use crate::proto::view::View;
 use crate::session::{
-    Changes, Commit, CommitError, Context, Digest, Emission, Handle, Limits, Merged, MergedEvent, Settings, Store,
+    Changes, Commit, CommitError, Context, Emission, Handle, Limits, Merged, MergedEvent, Settings, Store,
 };
 use crate::stats::{Counters, Stats, add, bump};
-use crate::wire::{self, Control as Message, FrameOut, Listing, Ping, RefusedCode, SessionView, flags};
+use crate::wire::{self, Control as Message, FrameOut, Listing, RefusedCode, SessionView, flags};
 
-/// Inputs of the control loop that may wait; above it pings are dropped (they are repeated anyway).
-const INPUTS_MAX: usize = 1 << 16;
 /// Names kept of members that are gone.
 const NAMES_KEPT: usize = 64;
 /// Ops kept for reuse.
@@ -85,96 +82,6 @@ pub struct Committed {
     pub filtered: bool,
 }
 
-/// What the control loop must hear of.
-#[derive(Clone, Debug)]
-pub enum Input {
-    /// A ping arrived.
-    Ping(Ping, IpAddr),
-    /// A member dialled this node and was accepted.
-    Hello {
-        /// Who.
-        member: MemberId,
-        /// Its name.
-        name: String,
-        /// Where it listens.
-        addr: std::net::SocketAddr,
-        /// What it said of itself.
-        state: NodeState,
-    },
-    /// A lane to a member opened.
-    LaneOpen {
-        /// Who.
-        member: MemberId,
-        /// Its name.
-        name: String,
-        /// What it said of itself.
-        state: NodeState,
-        /// Which lane.
-        lane: usize,
-    },
-    /// A lane to a member closed, or could not be opened.
-    LaneLost {
-        /// Who.
-        member: MemberId,
-        /// Which lane.
-        lane: usize,
-        /// Whether it had been open.
-        opened: bool,
-    },
-    /// A member's connection to this node closed.
-    InletLost(MemberId),
-    /// A verification ended.
-    Verified {
-        /// Who.
-        member: MemberId,
-        /// The token of the verification.
-        token: u64,
-        /// Whether the echo came.
-        ok: bool,
-    },
-    /// A member cannot reach another, and asks whether this node does.
-    Reach {
-        /// Who asks.
-        from: MemberId,
-        /// Whom it cannot reach.
-        member: MemberId,
-        /// What the answer carries.
-        token: u64,
-    },
-    /// Another member reaches a suspect of this node: its id, and the token of the question.
-    Reached(MemberId, u64),
-    /// A joiner asks for everything.
-    StateRequest(MemberId, u64),
-    /// A donor sent everything on one lane.
-    StateDone {
-        /// The donor.
-        member: MemberId,
-        /// The round that it answers.
-        round: u64,
-        /// The lane that is done.
-        lane: u16,
-        /// Lanes that it uses.
-        lanes: u16,
-    },
-    /// A member's state changed.
-    Status(MemberId, NodeState),
-    /// What a member shows of a context.
-    Digest {
-        /// Who.
-        member: MemberId,
-        /// The context.
-        context: Vec<u8>,
-        /// The number of the comparison that this begins.
-        round: u64,
-        /// The sums.
-        digest: Digest,
-    },
-    /// What a member holds of buckets that differ.
-    Listing(MemberId, Box<Listing>),
-    /// A member's queue was given up.
-    Overflow(MemberId),
-}
-
 /// What the shell must do after a call, with no lock held.
 #[derive(Debug)]
 pub struct Effects<P> {
@@ -210,8 +117,7 @@ pub struct Core<P> {
     peers: RwLock<BTreeMap<MemberId, Arc<Peer<P>>>>,
     /// Names of members that are gone, the latest first: outcomes still name them.
     gone: Mutex<VecDeque<(MemberId, String)>>,
-    inputs: SegQueue<Input>,
-    inputs_len: AtomicUsize,
+    inputs: Inputs,
     events: (channel::Sender<Event>, channel::Receiver<Event>),
     ops: OpPool,
     space: Mutex<Vec<Waker>>,
@@ -234,8 +140,7 @@ impl<P> Core<P> {
             })),
             peers: RwLock::new(BTreeMap::new()),
             gone: Mutex::new(VecDeque::new()),
-            inputs: SegQueue::new(),
-            inputs_len: AtomicUsize::new(0),
+            inputs: Inputs::default(),
             events: channel::bounded(settings.event_queue.max(1)),
             ops: OpPool::new(OPS_KEPT),
             space: Mutex::new(Vec::new()),
@@ -301,24 +206,9 @@ impl<P> Core<P> {
         self.peers.write().remove(&member)
     }
 
-    /// Leaves something for the control loop. Pings are dropped while too much waits.
-    pub fn post(&self, input: Input) {
-        if matches!(input, Input::Ping(..)) && self.inputs_len.load(Ordering::Relaxed) >= INPUTS_MAX {
-            return;
-        }
-        self.inputs_len.fetch_add(1, Ordering::Relaxed);
-        self.inputs.push(input);
-    }
-
-    pub(super) fn next_input(&self) -> Option<Input> {
-        let input = self.inputs.pop()?;
-        self.inputs_len.fetch_sub(1, Ordering::Relaxed);
-        Some(input)
-    }
-
-    /// Whether the control loop has something to read.
-    pub fn has_inputs(&self) -> bool {
-        !self.inputs.is_empty()
+    /// What waits for the control loop.
+    pub fn inputs(&self) -> &Inputs {
+        &self.inputs
     }
 
     /// Tells the application; a full queue drops the event and counts it.
@@ -610,7 +500,7 @@ impl<P> Core<P> {
             peer.with_lane(lane, |out| out.give_up(MissingReason::Repair, &mut fx.wakes));
         }
         if !planted!(GiveUpWithoutRepair) {
-            self.post(Input::Overflow(peer.id()));
+            self.inputs.post(Input::Overflow(peer.id()));
         }
         self.relieve(peer, fx);
         // It counts no more, so nobody waits for its queue, whatever of it is still under way.
@@ -651,7 +541,7 @@ impl<P> Core<P> {
             stale
         });
         if !stale && !lane.peer.is_closed() {
-            self.post(Input::LaneLost { member: lane.peer.id(), lane: lane.lane, opened: opened.is_some() });
+            self.inputs.post(Input::LaneLost { member: lane.peer.id(), lane: lane.lane, opened: opened.is_some() });
         }
     }
 

@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use super::core::{Core, Effects, Input};
+use super::core::{Core, Effects};
+use super::input::Input;
 use super::peer::Peer;
 use crate::id::{MemberId, Time};
 #[cfg(feature = "mutants")]
@@ -89,7 +90,7 @@ impl<P> Inlet<P> {
     /// The connection is gone.
     pub fn lost(&self, core: &Core<P>) {
         if self.member != MemberId::NONE {
-            core.post(Input::InletLost(self.member));
+            core.inputs().post(Input::InletLost(self.member));
         }
     }
 
@@ -105,7 +106,7 @@ impl<P> Inlet<P> {
                 AcceptEvent::Hello(hello) => {
                     if !hello.probe {
                         self.member = hello.member;
-                        core.post(Input::Hello {
+                        core.inputs().post(Input::Hello {
                             member: hello.member,
                             name: hello.name,
                             addr: hello.addr,
@@ -148,19 +149,19 @@ impl<P> Inlet<P> {
             return Ok(());
         }
         match frame.control()? {
-            Message::StateRequest(round) => core.post(Input::StateRequest(self.member, round)),
+            Message::StateRequest(round) => core.inputs().post(Input::StateRequest(self.member, round)),
             Message::StateDone(round, _records, lanes) => {
                 let lane = self.link.hello().map_or(0, |h| h.lane);
-                core.post(Input::StateDone { member: self.member, round, lane, lanes });
+                core.inputs().post(Input::StateDone { member: self.member, round, lane, lanes });
             }
             Message::Pull(context, uid) => core.answer(self.member, &context, uid, now, fx),
-            Message::Status(state) => core.post(Input::Status(self.member, state)),
+            Message::Status(state) => core.inputs().post(Input::Status(self.member, state)),
             Message::Digest(context, round, sums) => {
-                core.post(Input::Digest { member: self.member, context, round, digest: Digest::new(sums) });
+                core.inputs().post(Input::Digest { member: self.member, context, round, digest: Digest::new(sums) });
             }
-            Message::Listing(listing) => core.post(Input::Listing(self.member, listing)),
-            Message::Reach(member, token) => core.post(Input::Reach { from: self.member, member, token }),
-            Message::Reached(member, token) => core.post(Input::Reached(member, token)),
+            Message::Listing(listing) => core.inputs().post(Input::Listing(self.member, listing)),
+            Message::Reach(member, token) => core.inputs().post(Input::Reach { from: self.member, member, token }),
+            Message::Reached(member, token) => core.inputs().post(Input::Reached(member, token)),
             Message::Message(..) => {}
             #[cfg(feature = "sim")]
             Message::Later => {}

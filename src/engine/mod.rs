@@ -20,6 +20,7 @@ mod control;
 mod core;
 mod donor;
 mod inlet;
+mod input;
 mod join;
 mod outlet;
 mod peer;
@@ -28,7 +29,8 @@ mod pull;
 mod tests;
 
 pub use self::control::{Action, Control, ControlSettings, MakePort};
-pub use self::core::{Committed, Core, CoreSettings, Effects, Input, Send};
+pub use self::core::{Committed, Core, CoreSettings, Effects, Send};
 pub use self::inlet::Inlet;
+pub use self::input::{Input, Inputs};
 pub use self::outlet::{Outlet, Probe};
 pub use self::peer::{Lane, LaneRef, Peer, Roster, SessionRef};

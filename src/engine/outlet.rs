@@ -2,7 +2,8 @@
 
 use std::net::SocketAddr;
 
-use super::core::{Core, Effects, Input};
+use super::core::{Core, Effects};
+use super::input::Input;
 use super::peer::LaneRef;
 use crate::event::Event;
 use crate::id::{MemberId, Time};
@@ -95,7 +96,7 @@ impl<P> Outlet<P> {
                     if welcome.version > 1 || planted!(DialectNotNegotiated) && core.identity().versions.1 > 1 {
                         core.send_message(&self.lane.peer, self.lane.lane, &Message::Later, None, fx);
                     }
-                    core.post(Input::LaneOpen {
+                    core.inputs().post(Input::LaneOpen {
                         member: welcome.member,
                         name: welcome.name,
                         state: welcome.state,
@@ -192,7 +193,7 @@ impl Probe {
 
     fn end<P>(&mut self, core: &Core<P>, ok: bool) {
         if !std::mem::replace(&mut self.done, true) {
-            core.post(Input::Verified { member: self.member, token: self.token, ok });
+            core.inputs().post(Input::Verified { member: self.member, token: self.token, ok });
         }
     }
 }

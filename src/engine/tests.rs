@@ -87,7 +87,7 @@ impl Node {
     }
 
     fn post(&mut self, input: Input) -> &mut Self {
-        self.core.post(input);
+        self.core.inputs().post(input);
         self.control.handle_inputs(self.now, &mut self.fx);
         self
     }

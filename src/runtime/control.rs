@@ -154,7 +154,7 @@ impl ControlLoop {
                 Err(_) => return false,
             };
             match wire::decode_ping(&bytes[..n]) {
-                Ok(ping) => self.shell.core.post(Input::Ping(ping, from.ip())),
+                Ok(ping) => self.shell.core.inputs().post(Input::Ping(ping, from.ip())),
                 Err(error) => {
                     add(&self.shell.core.counters.bad_pings, 1);
                     self.shell.complain(Some(from.ip()), "datagram", || {

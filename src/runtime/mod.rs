@@ -225,7 +225,7 @@ impl Shell {
         for lane in fx.kick.drain(..) {
             self.flush_later(lane);
         }
-        if self.core.has_inputs() && self.control.wake() {
+        if !self.core.inputs().is_empty() && self.control.wake() {
             bump(&self.core.counters.sys_wake);
         }
     }

@@ -29,6 +29,8 @@ const ACKS_MAX: usize = 64 << 10;
 const HANDSHAKE: Time = Time::from_secs(3);
 /// Connections that have not completed a handshake, at most.
 const STRANGERS_MAX: usize = 256;
+/// How soon a member is read again that was left alone because the control loop has much to do.
+const BEHIND: Time = Time::from_millis(1);
 const EVENTS: usize = 256;
 
 /// What a worker is told.
@@ -62,7 +64,7 @@ struct Accepted {
     inlet: Inlet<Port>,
     /// Acks and handshake answers not yet taken by the socket.
     out: Vec<u8>,
-    /// Read to the end of the turn's budget: there may be more that no event will tell.
+    /// Not read to the end: there may be more that no event will tell.
     more: bool,
 }
 
@@ -103,6 +105,8 @@ impl Worker {
         while !self.stop {
             let timeout = if self.ready.is_empty() {
                 self.deadlines.first().map(|(t, _)| t.saturating_sub(self.shell.now()))
+            } else if self.shell.core.inputs().are_behind() {
+                Some(BEHIND)
             } else {
                 Some(Time::ZERO)
             };
@@ -363,7 +367,7 @@ impl Accepted {
         let mut budget = TURN_BYTES;
         self.more = false;
         while self.out.len() < ACKS_MAX {
-            if budget == 0 {
+            if budget == 0 || shell.core.inputs().are_behind() {
                 self.more = true;
                 return true;
             }

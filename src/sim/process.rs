@@ -181,7 +181,7 @@ impl Process {
                 if sent.is_some_and(|sent| sent.as_ref() != Ok(&ping)) {
                     self.wrong = Some(format!("n{} believed a ping that was damaged: {ping:?}", self.host));
                 }
-                self.core.post(Input::Ping(ping, ip_of(from)));
+                self.core.inputs().post(Input::Ping(ping, ip_of(from)));
             }
             Err(_) => crate::stats::bump(&self.core.counters.bad_pings),
         }
@@ -197,7 +197,7 @@ impl Process {
                 if lane.peer.with_lane(lane.lane, |out| out.begin_drain()) {
                     self.drain(&lane, net, sched);
                 }
-            } else if self.core.has_inputs() {
+            } else if !self.core.inputs().is_empty() {
                 let now = self.clock(sched.now());
                 self.control.handle_inputs(now, &mut self.fx);
             } else if let Some(action) = self.control.poll_action() {
