@@ -70,6 +70,8 @@ counters! {
     bytes_received,
     /// Session frames merged.
     merges,
+    /// Those of them that a request made: all but state transfers, repairs and answers to pulls.
+    changes_merged,
     /// Merges that left a record partial.
     partials,
     /// Present states asked for.

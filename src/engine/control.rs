@@ -13,6 +13,7 @@ mod upkeep;
 
 use self::absence::Absences;
 use self::compare::Comparing;
+use self::pressure::Pressing;
 use super::core::{Core, Effects};
 use super::donor::{Donation, Purpose};
 use super::input::Input;
@@ -111,8 +112,8 @@ pub struct Control<P> {
     /// Joiners that asked for everything and have not been given it: a joiner that is lost and returns does not ask again.
     asked: BTreeMap<MemberId, u64>,
     lanes: BTreeMap<(MemberId, usize), LaneControl>,
-    /// Members that callers wait for: since when, and what they had taken in by then.
-    pressing: BTreeMap<MemberId, (Time, u64)>,
+    /// Members that callers wait for.
+    pressing: BTreeMap<MemberId, Pressing>,
     /// Members that went down: while they are away the view is not whole.
     absences: Absences,
     /// Since when every known member is in view and repaired.
@@ -127,6 +128,8 @@ pub struct Control<P> {
     next_sweep: Time,
     next_pull: Time,
     next_donation: Option<Time>,
+    /// Requests served, here or at members, and when that was seen to grow last.
+    served: (u64, Option<Time>),
     comparing: Comparing,
     /// When the join rule has something new to say, were nothing to arrive.
     join_due: Option<Time>,
@@ -179,6 +182,7 @@ impl<P> Control<P> {
             next_sweep: now,
             next_pull: now,
             next_donation: None,
+            served: (0, None),
             comparing: Comparing::new(now),
             join_due: None,
             roster_dirty: true,
@@ -248,6 +252,9 @@ impl<P> Control<P> {
             }
         }
         if let Some(t) = self.next_donation {
+            earlier(t);
+        }
+        if let Some(t) = self.next_easing() {
             earlier(t);
         }
         if self.join.is_none() {
@@ -328,6 +335,8 @@ impl<P> Control<P> {
                 self.handle_digest(member, &context, round, &digest, now, fx)
             }
             Input::Listing(member, listing) => self.handle_listing(member, *listing, now, fx),
+            // Looked at in this turn.
+            Input::Pressed(_) => {}
             Input::Overflow(member) => {
                 if let Some(peer) = self.core.peer(member) {
                     self.repair(&peer, now);

@@ -263,7 +263,8 @@ impl<P> Core<P> {
     pub(super) fn presses(&self, peer: &Peer<P>) -> bool {
         let high = || peer.queued() > self.settings.high_water;
         // A link that is bad may stay so: its queue fills, and is given up, while nobody waits.
-        !peer.is_unreachable() && (peer.is_catching_up() || ((peer.counts() || peer.is_settled()) && high()))
+        let waits = || (peer.counts() || peer.is_settled()) && !peer.is_stalled() && high();
+        !peer.is_unreachable() && (peer.is_catching_up() || waits())
     }
 
     /// Leaves whom to wake when a queue falls below low water. Check [`Core::is_pressed`] again afterwards.
@@ -397,6 +398,7 @@ impl<P> Core<P> {
         fx.kick(peer, lane);
         if peer.queued() > self.settings.high_water && peer.set_pressed(true) {
             self.tell(Event::BackPressureOn(peer.id(), peer.name().to_owned()));
+            self.inputs.post(Input::Pressed(peer.id()));
             // The queue may have been written meanwhile, by one who saw no pressure to relieve.
             self.relieve(peer, fx);
         }
@@ -637,6 +639,9 @@ impl<P> Core<P> {
         let merged = context.merge(view, now)?;
         // Not before: whoever sees the count may read what was merged.
         bump(&self.counters.merges);
+        if view.flags() & flags::DELTA != 0 {
+            bump(&self.counters.changes_merged);
+        }
         if answer {
             self.pulls.lock().answered(context.name(), uid, from);
         }

@@ -22,6 +22,11 @@ use crate::wire::{Control as Message, Entry, FrameOut, Listing};
 
 /// Bytes emitted in one turn, at most, so that a donation never holds the control loop for long.
 const TURN_BYTES: usize = 1 << 20;
+/// The same while requests are served, for each [`DONATION_INTERVAL`]: they wait for the processor while a turn has it, here and at
+/// the member that takes it in.
+const BESIDE_BYTES: usize = 64 << 10;
+/// How soon a donation that waits for room, or leaves it to requests, goes on.
+pub(super) const DONATION_INTERVAL: Time = Time::from_millis(1);
 /// Entries of one listing; the last bucket may bring more. Half of what a frame takes.
 const LIST_MAX: usize = 4096;
 /// What an entry takes on the wire.
@@ -271,8 +276,8 @@ impl<P> Donation<P> {
         self.since = since;
     }
 
-    /// Sends some more.
-    pub(super) fn step(&mut self, core: &Core<P>, now: Time, fx: &mut Effects<P>) -> Step {
+    /// Sends some more; `beside` requests that are served meanwhile, less.
+    pub(super) fn step(&mut self, core: &Core<P>, beside: bool, now: Time, fx: &mut Effects<P>) -> Step {
         if let Some(end) = &self.end {
             if !end.is_done() {
                 return Step::Wait;
@@ -283,7 +288,7 @@ impl<P> Donation<P> {
         if matches!(&self.plan, Plan::Difference(d) if d.unanswered > ASKS_MAX) {
             self.plan = Plan::Walk(None, Cursor::default());
         }
-        let mut budget = TURN_BYTES;
+        let mut budget = if beside { BESIDE_BYTES } else { TURN_BYTES };
         let step = match &mut self.plan {
             Plan::Walk(contexts, cursor) => {
                 let contexts = contexts.get_or_insert_with(|| core.store().contexts());
@@ -294,11 +299,15 @@ impl<P> Donation<P> {
                 let mut way = Way { peer: &self.peer, records: &mut self.records, bytes: &mut self.bytes, core, now };
                 difference.step(&mut way, &mut budget, fx)
             }
-            Plan::List(list) => return list.step(&self.peer, core, fx),
+            Plan::List(list) => Some(list.step(&self.peer, core, &mut budget, fx)),
         };
-        if let Some(step) = step {
-            return step;
+        match step {
+            Some(Step::More) if beside => return Step::Wait,
+            Some(step) => return step,
+            None => {}
         }
+        // What changed meanwhile is not to become more again.
+        let budget = TURN_BYTES;
         match self.purpose {
             Purpose::Join(round) => self.finish(round, budget, core, now, fx),
             Purpose::Repair => self.finish(0, budget, core, now, fx),
@@ -488,12 +497,11 @@ impl Difference {
 
 impl List {
     /// Sends some more of a listing.
-    fn step<P>(&mut self, peer: &Arc<Peer<P>>, core: &Core<P>, fx: &mut Effects<P>) -> Step {
-        let mut budget = TURN_BYTES;
+    fn step<P>(&mut self, peer: &Arc<Peer<P>>, core: &Core<P>, budget: &mut usize, fx: &mut Effects<P>) -> Step {
         loop {
-            let room = core.settings().low_water.saturating_sub(peer.queued()).min(budget);
+            let room = core.settings().low_water.saturating_sub(peer.queued()).min(*budget);
             if room == 0 {
-                return if budget == 0 { Step::More } else { Step::Wait };
+                return if *budget == 0 { Step::More } else { Step::Wait };
             }
             let max = (room / ENTRY_BYTES).clamp(1, LIST_MAX);
             let (mut covered, mut entries) = (Buckets::default(), Vec::new());
@@ -519,7 +527,7 @@ impl List {
                 entries,
             };
             let sent = core.send_compared(peer, &Message::Listing(Box::new(listing)), fx);
-            budget = budget.saturating_sub(sent);
+            *budget = budget.saturating_sub(sent);
             if done {
                 return Step::Done;
             }

@@ -98,6 +98,8 @@ pub enum Input {
     },
     /// What a member holds of buckets that differ.
     Listing(MemberId, Box<Listing>),
+    /// Callers may have to wait for a member's queue.
+    Pressed(MemberId),
     /// A member's queue was given up.
     Overflow(MemberId),
 }

@@ -50,6 +50,7 @@ pub struct Peer<P> {
     reach: AtomicU8,
     closed: AtomicBool,
     pressed: AtomicBool,
+    stalled: AtomicBool,
     queued: AtomicUsize,
     /// Bytes that the operating system has taken for it.
     taken: AtomicU64,
@@ -159,6 +160,7 @@ impl<P> Peer<P> {
             reach: AtomicU8::new(Reach::Sure as u8),
             closed: AtomicBool::new(false),
             pressed: AtomicBool::new(false),
+            stalled: AtomicBool::new(false),
             queued: AtomicUsize::new(0),
             taken: AtomicU64::new(0),
             losses: AtomicU64::new(0),
@@ -369,6 +371,19 @@ impl<P> Peer<P> {
 
     pub(crate) fn note_taken(&self, bytes: usize) {
         self.taken.fetch_add(bytes as u64, Ordering::Relaxed);
+        if self.is_stalled() {
+            self.stalled.store(false, Ordering::Relaxed);
+        }
+    }
+
+    /// Notes that it takes in nothing: nobody waits for its queue until it does.
+    pub(crate) fn set_stalled(&self) {
+        self.stalled.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether it took in nothing since that was noted.
+    pub(crate) fn is_stalled(&self) -> bool {
+        self.stalled.load(Ordering::Relaxed)
     }
 
     /// Times that its queue was given up: who counts before sending, and finds the same number under a lane's lock

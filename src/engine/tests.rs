@@ -274,8 +274,9 @@ fn what_changes_beside_a_donation_waits_for_room_and_is_sent_once() {
     for id in 0..sessions {
         node.write(&[id], &[0; 60_000]);
     }
-    node.wait(1);
-    assert!(peer.queued() >= low, "the walk has begun, and waits");
+    while peer.queued() < low {
+        node.wait(1);
+    }
     let full = peer.queued();
     for round in 0..1000 {
         node.write(&[0], &[1; 60_000]);
@@ -330,8 +331,8 @@ fn callers_wait_where_they_change_as_much_as_a_donation_brings() {
     assert!(pressed > 0 && !node.core.is_pressed(), "they wait, and no longer than that");
 }
 
-#[test]
-fn a_member_that_takes_in_nothing_is_given_up_when_callers_have_waited_for_it() {
+/// A node with a member that counts, and has more queued than high water.
+fn pressed() -> (Node, Arc<Peer<()>>) {
     let mut node = Node::new(1);
     node.wait(300).hello(NodeState::Ready).open(0, NodeState::Ready).wait(1);
     for _ in 0..5 {
@@ -340,13 +341,58 @@ fn a_member_that_takes_in_nothing_is_given_up_when_callers_have_waited_for_it() 
     }
     let peer = node.core.peer(OTHER).unwrap();
     peer.set_repairing(false);
-    for id in 0..30 {
+    for id in 0..20 {
         node.write(&[id], &[0; 60_000]);
     }
+    node.wait(0);
     assert!(node.core.is_pressed());
-    (0..9).for_each(|_| _ = node.wait(100));
+    (node, peer)
+}
+
+#[test]
+fn nobody_waits_for_long_for_a_member_that_takes_in_nothing_and_its_queue_is_given_up_at_its_cap() {
+    let (mut node, peer) = pressed();
+    node.wait(40);
     assert!(node.core.is_pressed(), "not before");
-    (0..4).for_each(|_| _ = node.wait(100));
+    node.core.wake_on_space(std::task::Waker::noop().clone());
+    node.fx.wakes.clear();
+    let due = node.control.poll_timeout().unwrap();
+    assert!(due <= node.now + 10 * MS, "it is looked at in time");
+    node.wait(10);
+    assert_eq!(node.fx.wakes.len(), 1, "who waits goes on");
+    for id in 0..30 {
+        assert!(!node.core.is_pressed(), "and nobody waits again");
+        if !peer.is_repairing() {
+            let before = peer.queued();
+            node.write(&[id], &[1; 60_000]);
+            assert!(peer.queued() > before || peer.queued() == 0, "it takes what is queued, or loses all of it");
+        }
+        node.post(Input::Status(OTHER, NodeState::Ready)).wait(100);
+    }
+    assert!(peer.is_repairing() && peer.losses() > 0);
+    assert!(peer.queued() < node.core.settings().high_water);
+}
+
+#[test]
+fn a_member_that_takes_in_something_again_is_waited_for_again() {
+    let (mut node, peer) = pressed();
+    node.wait(50);
+    assert!(!node.core.is_pressed());
+    peer.note_taken(1);
+    assert!(node.core.is_pressed());
+    assert_eq!(peer.losses(), 0, "its queue was kept");
+}
+
+#[test]
+fn a_member_that_takes_in_too_little_is_given_up_when_callers_have_waited_for_it() {
+    let (mut node, peer) = pressed();
+    for _ in 0..24 {
+        peer.note_taken(1000);
+        node.wait(40);
+        assert!(node.core.is_pressed(), "not before");
+    }
+    peer.note_taken(1000);
+    node.wait(40);
     node.post(Input::Status(OTHER, NodeState::Ready));
     assert!(!node.core.is_pressed() && peer.is_repairing());
     for id in 0..30 {

@@ -1,18 +1,19 @@
 //! What is done a little at a time: donations, pulls, expiry.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use super::Control;
 use crate::engine::core::Effects;
-use crate::engine::donor::{Donation, Purpose, Step};
+use crate::engine::donor::{DONATION_INTERVAL, Donation, Purpose, Step};
 use crate::engine::pull::{PULL_INTERVAL, Turn};
 use crate::event::Event;
 use crate::id::{MemberId, NodeState, Time};
 use crate::stats::{add, bump};
 use crate::wire::Control as Message;
 
-/// How soon a donation that waits for room looks again.
-const DONATION_INTERVAL: Time = Time::from_millis(1);
+/// For so long after a request was served donations leave room for the next.
+const SERVED_LATELY: Time = Time::from_millis(100);
 /// Records that one sweep looks at.
 const SWEEP_TURN: usize = 4096;
 /// How often expiry is looked at when something is due.
@@ -22,10 +23,11 @@ impl<P> Control<P> {
         if self.next_donation.is_none_or(|t| t > now) {
             return;
         }
+        let beside = self.serves_requests(now);
         let mut more = false;
         let mut ended = Vec::new();
         self.donations.retain_mut(|donation| {
-            let step = donation.step(&self.core, now, fx);
+            let step = donation.step(&self.core, beside, now, fx);
             match (step, donation.purpose) {
                 (Step::More, _) => more = true,
                 (Step::Wait, _) | (Step::Done, Purpose::Differs) => {}
@@ -59,6 +61,16 @@ impl<P> Control<P> {
             (false, true) => Some(now),
             (false, false) => Some(now + DONATION_INTERVAL),
         };
+    }
+
+    /// Whether requests are served here, or somewhere else and told here, at present.
+    fn serves_requests(&mut self, now: Time) -> bool {
+        let counters = &self.core.counters;
+        let served = [&counters.commits, &counters.changes_merged].map(|c| c.load(Ordering::Relaxed)).iter().sum();
+        if served != self.served.0 {
+            self.served = (served, Some(now));
+        }
+        self.served.1.is_some_and(|last| now.saturating_sub(last) < SERVED_LATELY)
     }
 
     /// Whether every known member is in view and repaired, and since when.
