@@ -14,6 +14,7 @@ mod upkeep;
 use self::absence::Absences;
 use self::compare::Comparing;
 use self::pressure::Pressing;
+use self::upkeep::Pace;
 use super::core::{Core, Effects};
 use super::donor::{Donation, Purpose};
 use super::input::Input;
@@ -128,6 +129,7 @@ pub struct Control<P> {
     next_sweep: Time,
     next_pull: Time,
     next_donation: Option<Time>,
+    pace: Pace,
     /// Requests served, here or at members, and when that was seen to grow last.
     served: (u64, Option<Time>),
     comparing: Comparing,
@@ -182,6 +184,7 @@ impl<P> Control<P> {
             next_sweep: now,
             next_pull: now,
             next_donation: None,
+            pace: Pace::new(),
             served: (0, None),
             comparing: Comparing::new(now),
             join_due: None,

@@ -21,10 +21,7 @@ use crate::stats::add;
 use crate::wire::{Control as Message, Entry, FrameOut, Listing};
 
 /// Bytes emitted in one turn, at most, so that a donation never holds the control loop for long.
-const TURN_BYTES: usize = 1 << 20;
-/// The same while requests are served, for each [`DONATION_INTERVAL`]: they wait for the processor while a turn has it, here and at
-/// the member that takes it in.
-const BESIDE_BYTES: usize = 64 << 10;
+pub(super) const TURN_BYTES: usize = 1 << 20;
 /// How soon a donation that waits for room, or leaves it to requests, goes on.
 pub(super) const DONATION_INTERVAL: Time = Time::from_millis(1);
 /// Entries of one listing; the last bucket may bring more. Half of what a frame takes.
@@ -276,8 +273,8 @@ impl<P> Donation<P> {
         self.since = since;
     }
 
-    /// Sends some more; `beside` requests that are served meanwhile, less.
-    pub(super) fn step(&mut self, core: &Core<P>, beside: bool, now: Time, fx: &mut Effects<P>) -> Step {
+    /// Sends some more, at most so much.
+    pub(super) fn step(&mut self, core: &Core<P>, turn: usize, now: Time, fx: &mut Effects<P>) -> Step {
         if let Some(end) = &self.end {
             if !end.is_done() {
                 return Step::Wait;
@@ -288,7 +285,7 @@ impl<P> Donation<P> {
         if matches!(&self.plan, Plan::Difference(d) if d.unanswered > ASKS_MAX) {
             self.plan = Plan::Walk(None, Cursor::default());
         }
-        let mut budget = if beside { BESIDE_BYTES } else { TURN_BYTES };
+        let mut budget = turn;
         let step = match &mut self.plan {
             Plan::Walk(contexts, cursor) => {
                 let contexts = contexts.get_or_insert_with(|| core.store().contexts());
@@ -302,7 +299,8 @@ impl<P> Donation<P> {
             Plan::List(list) => Some(list.step(&self.peer, core, &mut budget, fx)),
         };
         match step {
-            Some(Step::More) if beside => return Step::Wait,
+            // The rest of the time is for others.
+            Some(Step::More) if turn < TURN_BYTES => return Step::Wait,
             Some(step) => return step,
             None => {}
         }

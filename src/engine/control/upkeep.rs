@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 
 use super::Control;
 use crate::engine::core::Effects;
-use crate::engine::donor::{DONATION_INTERVAL, Donation, Purpose, Step};
+use crate::engine::donor::{DONATION_INTERVAL, Donation, Purpose, Step, TURN_BYTES};
 use crate::engine::pull::{PULL_INTERVAL, Turn};
 use crate::event::Event;
 use crate::id::{MemberId, NodeState, Time};
@@ -18,16 +18,36 @@ const SERVED_LATELY: Time = Time::from_millis(100);
 const SWEEP_TURN: usize = 4096;
 /// How often expiry is looked at when something is due.
 const SWEEP_INTERVAL: Time = Time::from_millis(50);
+/// Bytes that donations send in one turn while requests are served: they wait for a processor while it has one. How scarce those are
+/// shows in how late a turn begins: what is in time makes the next one longer, what is late half as long.
+#[derive(Debug)]
+pub(super) struct Pace(usize);
+
+impl Pace {
+    const MIN: usize = 16 << 10;
+    const STEP: usize = 1 << 10;
+    /// Clocks of milliseconds are no reason.
+    const LATE: Time = Time::from_micros(500);
+
+    pub(super) fn new() -> Self {
+        Self(Self::MIN)
+    }
+
+    fn turn(&mut self, late: Time) -> usize {
+        let next = if late > Self::LATE { self.0 / 2 } else { self.0 + Self::STEP };
+        self.0 = next.clamp(Self::MIN, TURN_BYTES - 1);
+        self.0
+    }
+}
+
 impl<P> Control<P> {
     pub(super) fn donate(&mut self, now: Time, fx: &mut Effects<P>) {
-        if self.next_donation.is_none_or(|t| t > now) {
-            return;
-        }
-        let beside = self.serves_requests(now);
+        let Some(due) = self.next_donation.filter(|due| *due <= now) else { return };
+        let turn = if self.serves_requests(now) { self.pace.turn(now.saturating_sub(due)) } else { TURN_BYTES };
         let mut more = false;
         let mut ended = Vec::new();
         self.donations.retain_mut(|donation| {
-            let step = donation.step(&self.core, beside, now, fx);
+            let step = donation.step(&self.core, turn, now, fx);
             match (step, donation.purpose) {
                 (Step::More, _) => more = true,
                 (Step::Wait, _) | (Step::Done, Purpose::Differs) => {}
