@@ -340,7 +340,7 @@ impl<P> Control<P> {
             Input::Listing(member, listing) => self.handle_listing(member, *listing, now, fx),
             // Looked at in this turn.
             Input::Pressed(_) => {}
-            Input::Overflow(member) => {
+            Input::Overflow(member, _) => {
                 if let Some(peer) = self.core.peer(member) {
                     self.repair(&peer, now);
                 }

@@ -267,6 +267,12 @@ impl<P> Core<P> {
         !peer.is_unreachable() && (peer.is_catching_up() || waits())
     }
 
+    /// Whether callers may be waiting for this member: who began to does so until its queue is below low water.
+    pub(super) fn is_waited_for(&self, peer: &Peer<P>) -> bool {
+        let counts = || peer.counts() || peer.is_settled();
+        self.presses(peer) || !peer.is_unreachable() && !peer.is_stalled() && peer.is_pressed() && counts()
+    }
+
     /// Leaves whom to wake when a queue falls below low water. Check [`Core::is_pressed`] again afterwards.
     pub fn wake_on_space(&self, waker: Waker) {
         let mut space = self.space.lock();
@@ -498,11 +504,10 @@ impl<P> Core<P> {
         peer.set_repairing(!planted!(GiveUpWithoutRepair));
         // Before anything is lost, so that no end of a donation can be queued behind the gap.
         peer.note_loss();
-        for lane in 0..peer.lanes().len() {
-            peer.with_lane(lane, |out| out.give_up(MissingReason::Repair, &mut fx.wakes));
-        }
+        let give_up = |lane| peer.with_lane(lane, |out| out.give_up(MissingReason::Repair, &mut fx.wakes));
+        let given_up = (0..peer.lanes().len()).map(give_up).collect();
         if !planted!(GiveUpWithoutRepair) {
-            self.inputs.post(Input::Overflow(peer.id()));
+            self.inputs.post(Input::Overflow(peer.id(), given_up));
         }
         self.relieve(peer, fx);
         // It counts no more, so nobody waits for its queue, whatever of it is still under way.
@@ -527,7 +532,9 @@ impl<P> Core<P> {
     /// `n` gathered bytes were taken by the operating system; `full` when it takes no more now.
     pub fn wrote(&self, lane: &LaneRef<P>, gathered: &Gather, n: usize, full: bool, fx: &mut Effects<P>) -> Drain {
         add(&self.counters.bytes_sent, n as u64);
-        lane.peer.note_taken(n);
+        if lane.peer.note_taken(n) {
+            self.inputs.post(Input::Pressed(lane.peer.id()));
+        }
         let drain = lane.peer.with_lane(lane.lane, |out| out.wrote(gathered, n, full, &mut fx.wakes));
         self.relieve(&lane.peer, fx);
         drain
@@ -615,7 +622,7 @@ impl<P> Core<P> {
     pub(super) fn end_peer(&self, peer: &Arc<Peer<P>>, fx: &mut Effects<P>) {
         peer.set_closed();
         for lane in 0..peer.lanes().len() {
-            peer.with_lane(lane, |out| out.end(MissingReason::Down, &mut fx.wakes));
+            drop(peer.with_lane(lane, |out| out.end(MissingReason::Down, &mut fx.wakes)));
         }
         self.relieve(peer, fx);
         fx.wakes.extend(self.space.lock().drain(..));

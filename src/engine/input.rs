@@ -5,7 +5,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crossbeam::queue::SegQueue;
 
+use super::peer::SessionRef;
 use crate::id::{MemberId, NodeState};
+use crate::proto::outbound::GivenUp;
 use crate::session::{BUCKETS, Digest};
 use crate::wire::{Entry, Listing, Ping};
 
@@ -13,7 +15,7 @@ use crate::wire::{Entry, Listing, Ping};
 const INPUTS_MAX: usize = 4 << 20;
 
 /// What the control loop must hear of.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub enum Input {
     /// A ping arrived.
     Ping(Ping, IpAddr),
@@ -100,8 +102,8 @@ pub enum Input {
     Listing(MemberId, Box<Listing>),
     /// Callers may have to wait for a member's queue.
     Pressed(MemberId),
-    /// A member's queue was given up.
-    Overflow(MemberId),
+    /// A member's queue was given up: what was in it is freed here, where no caller waits for that.
+    Overflow(MemberId, Vec<GivenUp<SessionRef>>),
 }
 
 impl Input {

@@ -359,7 +359,7 @@ impl<P> Peer<P> {
             && (!self.is_repairing() || planted!(RepairedTooEarly))
     }
 
-    /// Bytes queued to it and not yet handed to the operating system.
+    /// Memory of what is queued to it and not yet handed to the operating system, in bytes.
     pub fn queued(&self) -> usize {
         self.queued.load(Ordering::Relaxed)
     }
@@ -369,11 +369,10 @@ impl<P> Peer<P> {
         self.taken.load(Ordering::Relaxed)
     }
 
-    pub(crate) fn note_taken(&self, bytes: usize) {
+    /// Notes that the operating system took something; true when it had not for so long that nobody waited any more.
+    pub(crate) fn note_taken(&self, bytes: usize) -> bool {
         self.taken.fetch_add(bytes as u64, Ordering::Relaxed);
-        if self.is_stalled() {
-            self.stalled.store(false, Ordering::Relaxed);
-        }
+        bytes > 0 && self.is_stalled() && self.stalled.swap(false, Ordering::Relaxed)
     }
 
     /// Notes that it takes in nothing: nobody waits for its queue until it does.
@@ -416,6 +415,11 @@ impl<P> Peer<P> {
         }
     }
 
+    /// Whether callers may wait for its queue to fall below low water.
+    pub(crate) fn is_pressed(&self) -> bool {
+        self.pressed.load(Ordering::Relaxed)
+    }
+
     /// Whether back-pressure was announced; `set` returns whether that changed.
     pub(crate) fn set_pressed(&self, on: bool) -> bool {
         self.pressed.load(Ordering::Relaxed) != on && self.pressed.swap(on, Ordering::AcqRel) != on
@@ -424,9 +428,9 @@ impl<P> Peer<P> {
     /// Does something to a lane's queue and keeps the peer's byte count true.
     pub fn with_lane<R>(&self, lane: usize, f: impl FnOnce(&mut Outbound<SessionRef>) -> R) -> R {
         let mut out = self.lanes[lane].out.lock();
-        let before = out.unwritten();
+        let before = out.held();
         let result = f(&mut out);
-        let after = out.unwritten();
+        let after = out.held();
         if after >= before {
             self.queued.fetch_add(after - before, Ordering::Relaxed);
         } else {

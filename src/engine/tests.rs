@@ -298,11 +298,33 @@ fn what_changes_beside_a_donation_waits_for_room_and_is_sent_once() {
 }
 
 #[test]
+fn a_donation_leaves_time_to_requests_and_more_where_its_turns_begin_late() {
+    let mut node = Node::new(1);
+    node.wait(300).hello(NodeState::Joining).open(0, NodeState::Joining);
+    (0..200).for_each(|id| node.write(&[id], &[0; 4000]));
+    node.wait(1000);
+    node.post(Input::StateRequest(OTHER, 1)).wait(1);
+    assert!(node.queued(0).len() > 100, "what finds room at once where no request is served");
+    node.post(Input::StateRequest(OTHER, 2));
+    let turn = |node: &mut Node, after: Time| {
+        node.write(b"one", b"");
+        node.now += after;
+        node.wait(0);
+        node.queued(0).len()
+    };
+    let first: Vec<usize> = (0..10).map(|_| turn(&mut node, MS)).collect();
+    assert!(first.iter().all(|sent| (4..=8).contains(sent)), "{first:?}");
+    assert!(first[9] > first[0], "in time: more of it");
+    let late: Vec<usize> = (0..3).map(|_| turn(&mut node, 5 * MS)).collect();
+    assert!(late[2] < first[9] && late[2] > 0, "late: {late:?}");
+}
+
+#[test]
 fn callers_wait_no_longer_than_the_donations_of_a_member_catch_up() {
     let mut node = Node::new(1);
     node.wait(300).hello(NodeState::Joining).open(0, NodeState::Joining);
     // It missed something before it asked: two donations to one member, of which one finds the debt of both paid.
-    node.post(Input::Overflow(OTHER)).post(Input::StateRequest(OTHER, 1));
+    node.post(Input::Overflow(OTHER, Vec::new())).post(Input::StateRequest(OTHER, 1));
     node.write(b"s", b"");
     let mut sent = Vec::new();
     for _ in 0..10 {
@@ -335,12 +357,12 @@ fn callers_wait_where_they_change_as_much_as_a_donation_brings() {
 fn pressed() -> (Node, Arc<Peer<()>>) {
     let mut node = Node::new(1);
     node.wait(300).hello(NodeState::Ready).open(0, NodeState::Ready).wait(1);
-    for _ in 0..5 {
-        node.queued(0);
-        node.wait(1);
-    }
+    node.lists_nothing().wait(1);
     let peer = node.core.peer(OTHER).unwrap();
-    peer.set_repairing(false);
+    peer.with_lane(0, |out| out.open(Vec::new()));
+    while !peer.counts() {
+        node.settle().wait(1);
+    }
     for id in 0..20 {
         node.write(&[id], &[0; 60_000]);
     }
@@ -378,20 +400,40 @@ fn a_member_that_takes_in_something_again_is_waited_for_again() {
     let (mut node, peer) = pressed();
     node.wait(50);
     assert!(!node.core.is_pressed());
-    peer.note_taken(1);
+    assert!(!peer.note_taken(0));
+    assert!(!node.core.is_pressed());
+    assert!(peer.note_taken(1));
     assert!(node.core.is_pressed());
     assert_eq!(peer.losses(), 0, "its queue was kept");
+}
+
+#[test]
+fn who_waits_for_low_water_goes_on_when_a_member_stops_above_it() {
+    let (mut node, peer) = pressed();
+    node.core.wake_on_space(std::task::Waker::noop().clone());
+    node.fx.wakes.clear();
+    let mut gather = Gather::default();
+    peer.with_lane(0, |out| {
+        assert!(out.begin_drain());
+        out.gather(&mut gather, 300_000, 1000);
+        let _drain = out.wrote(&gather, gather.len, true, &mut node.fx.wakes);
+    });
+    assert!(peer.note_taken(gather.len) || !node.core.is_pressed());
+    node.wait(1);
+    assert!(node.fx.wakes.is_empty(), "low water was not reached");
+    node.wait(50);
+    assert_eq!(node.fx.wakes.len(), 1);
 }
 
 #[test]
 fn a_member_that_takes_in_too_little_is_given_up_when_callers_have_waited_for_it() {
     let (mut node, peer) = pressed();
     for _ in 0..24 {
-        peer.note_taken(1000);
+        let _stalled = peer.note_taken(1000);
         node.wait(40);
         assert!(node.core.is_pressed(), "not before");
     }
-    peer.note_taken(1000);
+    let _stalled = peer.note_taken(1000);
     node.wait(40);
     node.post(Input::Status(OTHER, NodeState::Ready));
     assert!(!node.core.is_pressed() && peer.is_repairing());

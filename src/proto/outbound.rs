@@ -122,6 +122,16 @@ pub type Refusals<T> = SmallVec<[(Content<T>, RefusedCode); 2]>;
 /// Whom to wake after the lane's lock is released.
 pub type Wakes = SmallVec<[Waker; 4]>;
 
+/// What a queue gave up. To free it takes its time where it was much: not under the lane's lock.
+#[derive(Debug)]
+#[must_use]
+pub struct GivenUp<T> {
+    /// Bytes that are not written any more.
+    pub bytes: usize,
+    #[expect(dead_code, reason = "kept to be dropped")]
+    entries: VecDeque<Entry<T>>,
+}
+
 /// An ack that no honest receiver sends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BadAck;
@@ -151,6 +161,9 @@ pub struct Outbound<T> {
 }
 
 impl<T: Clone + PartialEq> Outbound<T> {
+    /// What a frame takes beside its bytes, at most: its place in a queue that grows by doubling, and the heads of its parts.
+    const ENTRY_BYTES: usize = 2 * size_of::<Entry<T>>() + 64;
+
     /// An idle lane to a member.
     pub fn new(member: MemberId) -> Self {
         Self {
@@ -184,6 +197,11 @@ impl<T: Clone + PartialEq> Outbound<T> {
     /// Bytes not yet handed to the operating system.
     pub fn unwritten(&self) -> usize {
         self.unwritten
+    }
+
+    /// Memory that those take.
+    pub fn held(&self) -> usize {
+        self.unwritten + (self.entries.len() - self.sent) * Self::ENTRY_BYTES
     }
 
     /// Frames queued or in flight.
@@ -449,44 +467,43 @@ impl<T: Clone + PartialEq> Outbound<T> {
 
     /// Gives up what is not yet written (a frame under way excepted, and what a holder of the drain gathered): its ops miss.
     /// Control messages stay, but for those that somebody waits for: they speak of the frames before them.
-    /// Returns the bytes freed.
-    pub fn give_up(&mut self, reason: MissingReason, wakes: &mut Wakes) -> usize {
+    pub fn give_up(&mut self, reason: MissingReason, wakes: &mut Wakes) -> GivenUp<T> {
         let mut keep = (self.sent + usize::from(self.written > 0)).max(self.gathered);
         if keep > 0 {
             while self.entries.get(keep - 1).is_some_and(|e| e.piece) {
                 keep += 1;
             }
         }
-        let mut freed = 0;
-        let mut kept = VecDeque::with_capacity(keep.min(self.entries.len()));
-        for (i, entry) in std::mem::take(&mut self.entries).into_iter().enumerate() {
-            if i < keep || entry.content == Content::Control && entry.ops.is_empty() {
-                kept.push_back(entry);
+        let mut entries = std::mem::take(&mut self.entries);
+        let keep = keep.min(entries.len());
+        self.entries = entries.drain(..keep).collect();
+        let mut bytes = 0;
+        for entry in &mut entries {
+            if entry.content == Content::Control && entry.ops.is_empty() {
+                let hollow = Entry { frame: None, content: Content::Control, ops: Ops::new(), len: 0, piece: false };
+                self.entries.push_back(std::mem::replace(entry, hollow));
                 continue;
             }
-            freed += entry.len;
+            bytes += entry.len;
             for op in &entry.ops {
                 wakes.extend(op.miss(self.member, reason));
             }
         }
-        self.entries = kept;
-        self.unwritten -= freed;
-        freed
+        self.unwritten -= bytes;
+        GivenUp { bytes, entries }
     }
 
-    /// The member is gone: everything misses. Returns the bytes freed.
-    pub fn end(&mut self, reason: MissingReason, wakes: &mut Wakes) -> usize {
+    /// The member is gone: everything misses.
+    pub fn end(&mut self, reason: MissingReason, wakes: &mut Wakes) -> GivenUp<T> {
         self.close();
-        for entry in self.entries.drain(..) {
-            for op in &entry.ops {
-                wakes.extend(op.miss(self.member, reason));
-            }
+        let entries = std::mem::take(&mut self.entries);
+        for op in entries.iter().flat_map(|entry| &entry.ops) {
+            wakes.extend(op.miss(self.member, reason));
         }
         self.sent = 0;
         self.written = 0;
         self.acked = 0;
-
-        std::mem::take(&mut self.unwritten)
+        GivenUp { bytes: std::mem::take(&mut self.unwritten), entries }
     }
 }
 

@@ -26,7 +26,7 @@ impl<P> Control<P> {
     pub(super) fn ease(&mut self, now: Time, fx: &mut Effects<P>) {
         for peer in self.core.peers() {
             let member = peer.id();
-            if !self.core.presses(&peer) {
+            if !self.core.is_waited_for(&peer) {
                 self.pressing.remove(&member);
                 continue;
             }
@@ -42,7 +42,9 @@ impl<P> Control<P> {
                 continue;
             }
             self.pressing.remove(&member);
-            if !is_stuck && taken.saturating_sub(before) >= self.core.settings().high_water as u64 {
+            let is_slow =
+                self.core.presses(&peer) && taken.saturating_sub(before) < self.core.settings().high_water as u64;
+            if !is_stuck && !is_slow {
                 continue;
             }
             log::info!("{} takes in less than is changed: nobody waits for it", peer.name());

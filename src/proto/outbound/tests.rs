@@ -264,7 +264,7 @@ fn giving_up_keeps_the_frame_under_way_and_misses_the_rest() {
     out.push([frame(2, 16)], Content::Session(2), Some(&op));
     out.push([frame(3, 16)], Content::Control, None);
     let mut got = write(&mut out, 4, false);
-    assert_eq!(out.give_up(MissingReason::Repair, &mut Wakes::new()), 16);
+    assert_eq!(out.give_up(MissingReason::Repair, &mut Wakes::new()).bytes, 16);
     assert_eq!(op.outcome().missing.as_slice(), &[(M, MissingReason::Repair)]);
     got.extend(write(&mut out, usize::MAX, false));
     assert_eq!(got, [vec![1; 16], vec![3; 16]].concat());
@@ -279,7 +279,7 @@ fn giving_up_keeps_what_a_holder_of_the_drain_is_writing() {
     let mut gather = Gather::default();
     out.gather(&mut gather, usize::MAX, 64);
     out.push([frame(3, 16)], Content::Session(3), None);
-    assert_eq!(out.give_up(MissingReason::Repair, &mut Wakes::new()), 16);
+    assert_eq!(out.give_up(MissingReason::Repair, &mut Wakes::new()).bytes, 16);
     out.wrote(&gather, 32, false, &mut Wakes::new());
     assert_eq!((out.in_flight(), out.unwritten()), (2, 0));
 }
@@ -291,7 +291,7 @@ fn giving_up_takes_along_a_message_that_speaks_of_the_frames_before_it() {
     let end = expecting(&pool, AckLevel::Applied);
     out.push([frame(1, 16)], Content::Session(1), None);
     out.push([frame(2, 16)], Content::Control, Some(&end));
-    assert_eq!(out.give_up(MissingReason::Repair, &mut Wakes::new()), 32);
+    assert_eq!(out.give_up(MissingReason::Repair, &mut Wakes::new()).bytes, 32);
     assert!(end.is_done());
 }
 
@@ -306,7 +306,7 @@ fn giving_up_while_a_writer_writes_drops_what_was_settled_meanwhile_and_no_more(
     out.gather(&mut gather, usize::MAX, usize::MAX);
     ack(&mut out, 1);
     out.push([frame(3, 16)], Content::Session(3), None);
-    assert_eq!(out.give_up(MissingReason::Repair, &mut Wakes::new()), 16, "the third, which nobody has gathered");
+    assert_eq!(out.give_up(MissingReason::Repair, &mut Wakes::new()).bytes, 16, "the third, which nobody has gathered");
     assert_eq!(out.len(), 1);
 }
 
@@ -317,7 +317,7 @@ fn the_end_misses_everything_and_frees_it() {
     let op = expecting(&pool, AckLevel::Applied);
     out.push([frame(1, 16)], Content::Session(1), Some(&op));
     write(&mut out, usize::MAX, false);
-    out.end(MissingReason::Down, &mut Wakes::new());
+    drop(out.end(MissingReason::Down, &mut Wakes::new()));
     assert_eq!(op.outcome().missing.as_slice(), &[(M, MissingReason::Down)]);
     assert!(out.is_empty() && out.unwritten() == 0);
 }
