@@ -69,7 +69,8 @@ struct Span {
 fn compare(id: &'static str, memory: &'static str, what: &str, slowness: Slowness) {
     let Some(run) = Run::begin() else { return };
     let Some(lab) = Lab::build_with_loss(3) else { return };
-    let cluster = lan().with("--mode=asynchronous").with("--drop-time=60s");
+    // Under bbr a connection that was policed stays as slow for dozens of its round trips after that.
+    let cluster = lan().with("--mode=asynchronous").with("--drop-time=60s").with("--congestion=cubic");
     let [mut a, mut b, mut c] = lab.members(&cluster);
     a.ask(json!({ "do": "fill", "prefix": PREFIX, "count": SESSIONS, "size": SIZE }));
     a.ask(json!({ "do": "load_start", "threads": 2, "sessions": SESSIONS, "size": SIZE, "prefix": "w" }));
@@ -95,7 +96,7 @@ fn compare(id: &'static str, memory: &'static str, what: &str, slowness: Slownes
         spans.iter().map(|span| format!("{:.0}", value(span))).collect::<Vec<_>>().join(", ")
     };
     let how = format!(
-        "asynchronous, two threads write 1 KiB each as fast as they can at one of three, a caller beside them; {what}; by \
+        "asynchronous, two threads write 1 KiB each as fast as they can at one of three, a caller beside them; {what}; congestion control cubic; by \
          turns without and with for {} s each, medians",
         time.as_secs_f64()
     );
