@@ -23,7 +23,7 @@ macro_rules! counters {
             pub tombstones: u64,
             /// Gauge: members in view, this node included.
             pub members: u64,
-            /// Gauge: bytes queued to all members and not yet acknowledged.
+            /// Gauge: bytes of memory that takes what is queued to all members and not yet handed to the operating system.
             pub queued_bytes: u64,
             /// Gauge: buckets of sessions in which members differed from this node when they were compared last.
             pub divergent: u64,

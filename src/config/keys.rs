@@ -129,11 +129,11 @@ keys! {
     "sender.mode" mode: Word<Mode>, "how a request's end treats the other members";
     "sender.ack" ack: Word<AckLevel>, "what an ack must mean in the synchronous modes";
     "sender.ack_timeout" ack_timeout: Span, "how long a synchronous caller waits for acks";
-    "sender.queue_wait" queue_wait: Span, "how long an asynchronous caller waits above high water; who takes in less than that in this time is repaired instead";
+    "sender.queue_wait" queue_wait: Span, "how long an asynchronous caller waits above high water; a member that takes in less than that in this time is repaired instead, and for one that takes in nothing for 50 ms nobody waits";
     "sender.lanes" lanes: Auto<Count<usize>>, "connections to each member; auto: as many as workers";
-    "sender.high_water" high_water: Bytes, "bytes queued to a member above which callers wait";
-    "sender.low_water" low_water: Bytes, "bytes queued to a member below which callers go on";
-    "sender.queue_bytes_max" queue_bytes_max: Bytes, "bytes queued to a member at which it is repaired instead";
+    "sender.high_water" high_water: Bytes, "memory of what is queued to a member above which callers wait";
+    "sender.low_water" low_water: Bytes, "memory of what is queued to a member below which callers go on";
+    "sender.queue_bytes_max" queue_bytes_max: Bytes, "memory of what is queued to a member at which it is repaired instead";
     "sender.congestion" congestion: Auto<Text>, "congestion control, as the kernel names it; auto: the system's";
 
     "sessions.max_idle" max_idle: Span, "idle time after which a session expires";

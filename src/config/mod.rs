@@ -68,7 +68,8 @@ pub struct Config {
     pub ack: AckLevel,
     /// How long a synchronous caller waits for acknowledgements.
     pub ack_timeout: Duration,
-    /// How long an asynchronous caller waits above high water.
+    /// How long an asynchronous caller waits above high water. Not for a member that has taken in nothing for 50 ms: its queue
+    /// may grow to its cap, and is given up there.
     pub queue_wait: Duration,
     /// I/O threads (`tcpThreadCount`).
     pub workers: usize,
