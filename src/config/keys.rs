@@ -147,7 +147,7 @@ keys! {
     "sessions.dirty_flag" dirty_flag: Switch, "send what a request changed (true), or compare whole sessions";
     "sessions.filter" filter: Text, "URIs that send nothing: patterns separated by ; or one regular expression";
 
-    "transfer.timeout" state_transfer_timeout: Span, "how long a joiner waits for state before it opens anyway";
+    "transfer.timeout" state_transfer_timeout: Span, "how long a joiner that is brought nothing more waits for the rest of the state before it opens anyway";
 
     "events.queue" event_queue: Count<usize>, "events that may wait for the application";
     "events.sessions" session_events: Switch, "produce events of sessions, not only of members";

@@ -83,7 +83,8 @@ pub struct Config {
     pub queue_bytes_max: usize,
     /// Congestion control of the replication sockets, as the kernel names it; `None`: the system's default.
     pub congestion: Option<String>,
-    /// How long a joining node waits for state before it opens with what it has.
+    /// How long a joining node waits for state, counted from what it was brought last, before it opens with what it has; no longer
+    /// than 60 times this in all.
     pub state_transfer_timeout: Duration,
     /// Idle time after which a session expires; a session may set its own.
     pub max_idle: Duration,

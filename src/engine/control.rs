@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 mod absence;
 mod compare;
@@ -623,6 +624,9 @@ impl<P> Control<P> {
         let known = self.known();
         self.join_due = None;
         let Some(join) = &mut self.join else { return false };
+        let [all, changes] = [&self.core.counters.merges, &self.core.counters.changes_merged];
+        let brought = all.load(Ordering::Relaxed).saturating_sub(changes.load(Ordering::Relaxed));
+        join.brought(brought, now);
         for (member, round) in join.ask(&known) {
             if let Some(peer) = self.core.peer(member) {
                 self.core.send_message(&peer, 0, &Message::StateRequest(round), None, fx);

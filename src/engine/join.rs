@@ -14,6 +14,9 @@ use crate::mutant::planted;
 /// Ping periods without a ready member after which nobody is taken to be ready.
 const PERIODS_ALONE: u32 = 2;
 
+/// A joiner that is brought something all the time opens after so many timeouts.
+const TIMEOUTS_MAX: u32 = 60;
+
 /// A member as the join rule sees it.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Known {
@@ -36,7 +39,13 @@ pub(super) enum Verdict {
 pub(super) struct Join {
     me: MemberId,
     alone_at: Time,
+    timeout: Time,
+    /// When it opens anyway: so long after it was brought something last.
     deadline: Time,
+    /// Whatever it is brought until then.
+    latest: Time,
+    /// Sessions that it was brought.
+    brought: u64,
     round: u64,
     asked: BTreeMap<MemberId, Asked>,
 }
@@ -53,9 +62,20 @@ impl Join {
         Self {
             me,
             alone_at: now + frequency * PERIODS_ALONE,
-            deadline: now + timeout,
+            timeout,
+            deadline: now.saturating_add(timeout),
+            latest: now.saturating_add(timeout.saturating_mul(TIMEOUTS_MAX)),
+            brought: 0,
             round: 0,
             asked: BTreeMap::new(),
+        }
+    }
+
+    /// Notes how many sessions it was brought so far. While there are more it waits, however long a large state takes.
+    pub(super) fn brought(&mut self, sessions: u64, now: Time) {
+        if sessions > self.brought {
+            self.brought = sessions;
+            self.deadline = now.saturating_add(self.timeout).min(self.latest);
         }
     }
 
@@ -173,6 +193,28 @@ mod tests {
         assert!(matches!(j.verdict(&peers, 1000 * MS), Verdict::Wait(_)), "one of two lanes, told twice, is not all");
         j.done(MemberId(7), asked[0].1, 1, 2);
         assert_eq!(j.verdict(&peers, 1000 * MS), Verdict::Open(ReadyReason::Transferred));
+    }
+
+    #[test]
+    fn a_joiner_that_is_brought_something_waits_on_but_not_for_ever() {
+        let mut j = join(5);
+        let peers = [known(7, true)];
+        j.ask(&peers);
+        let timed_out = Verdict::Open(ReadyReason::TimedOut(1));
+        for sessions in 1..60 {
+            let now = 59_999 * MS * sessions;
+            j.brought(u64::from(sessions), now);
+            assert!(matches!(j.verdict(&peers, now), Verdict::Wait(_)));
+        }
+        j.brought(1000, 3_599_999 * MS);
+        assert_eq!(j.verdict(&peers, 3_600_000 * MS), timed_out);
+
+        let mut silent = join(5);
+        silent.ask(&peers);
+        silent.brought(1, 30_000 * MS);
+        silent.brought(1, 60_000 * MS);
+        assert!(matches!(silent.verdict(&peers, 89_999 * MS), Verdict::Wait(_)));
+        assert_eq!(silent.verdict(&peers, 90_000 * MS), timed_out);
     }
 
     #[test]
