@@ -23,7 +23,7 @@ macro_rules! counters {
             pub tombstones: u64,
             /// Gauge: members in view, this node included.
             pub members: u64,
-            /// Gauge: bytes of memory that takes what is queued to all members and not yet handed to the operating system.
+            /// Gauge: memory, in bytes, of what is queued to members and not yet handed to the operating system.
             pub queued_bytes: u64,
             /// Gauge: buckets of sessions in which members differed from this node when they were compared last.
             pub divergent: u64,
@@ -70,7 +70,7 @@ counters! {
     bytes_received,
     /// Session frames merged.
     merges,
-    /// Those of them that a request made: all but state transfers, repairs and answers to pulls.
+    /// Those of them that were sent as the changes of a request: all but whole states, as of transfers, repairs and answers to pulls.
     changes_merged,
     /// Merges that left a record partial.
     partials,

@@ -49,10 +49,9 @@ impl Client {
             self.waits_for_space = None;
             return false;
         }
-        if self.waits_for_space.is_none() {
-            self.waits_for_space = Some(now.saturating_add(host.space_timeout));
-            host.node.on_space(self.waker.clone());
-        }
+        // Each time: a waker is called once.
+        self.waits_for_space.get_or_insert(now.saturating_add(host.space_timeout));
+        host.node.on_space(self.waker.clone());
         // It may have come before the waker was there.
         host.node.is_pressed()
     }

@@ -129,7 +129,7 @@ keys! {
     "sender.mode" mode: Word<Mode>, "how a request's end treats the other members";
     "sender.ack" ack: Word<AckLevel>, "what an ack must mean in the synchronous modes";
     "sender.ack_timeout" ack_timeout: Span, "how long a synchronous caller waits for acks";
-    "sender.queue_wait" queue_wait: Span, "how long an asynchronous caller waits above high water; a member that takes in less than that in this time is repaired instead, and for one that takes in nothing for 50 ms nobody waits";
+    "sender.queue_wait" queue_wait: Span, "how long an asynchronous caller waits above high water; a member that takes in less than high water in this time is repaired instead, and for one that takes in nothing for 50 ms nobody waits";
     "sender.lanes" lanes: Auto<Count<usize>>, "connections to each member; auto: as many as workers";
     "sender.high_water" high_water: Bytes, "memory of what is queued to a member above which callers wait";
     "sender.low_water" low_water: Bytes, "memory of what is queued to a member below which callers go on";

@@ -68,8 +68,8 @@ pub struct Config {
     pub ack: AckLevel,
     /// How long a synchronous caller waits for acknowledgements.
     pub ack_timeout: Duration,
-    /// How long an asynchronous caller waits above high water. Not for a member that has taken in nothing for 50 ms: its queue
-    /// may grow to its cap, and is given up there.
+    /// How long an asynchronous caller waits above high water; a member of which the system takes less than high water in this time is
+    /// repaired instead. Nobody waits for one of which the system has taken nothing for 50 ms: its queue may grow to its cap, and is given up there.
     pub queue_wait: Duration,
     /// I/O threads (`tcpThreadCount`).
     pub workers: usize,

@@ -339,8 +339,7 @@ impl<P> Control<P> {
                 self.handle_digest(member, &context, round, &digest, now, fx)
             }
             Input::Listing(member, listing) => self.handle_listing(member, *listing, now, fx),
-            // Looked at in this turn.
-            Input::Pressed(_) => {}
+            Input::Pressed(member) => self.press(member, now),
             Input::Overflow(member, _) => {
                 if let Some(peer) = self.core.peer(member) {
                     self.repair(&peer, now);

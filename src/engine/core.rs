@@ -501,11 +501,15 @@ impl<P> Core<P> {
 
     /// A member's queue is over its cap: it is given up, and the member repaired from the store.
     pub(super) fn overflow(&self, peer: &Arc<Peer<P>>, fx: &mut Effects<P>) {
-        peer.set_repairing(!planted!(GiveUpWithoutRepair));
+        let is_first = peer.set_repairing(!planted!(GiveUpWithoutRepair));
         // Before anything is lost, so that no end of a donation can be queued behind the gap.
         peer.note_loss();
         let give_up = |lane| peer.with_lane(lane, |out| out.give_up(MissingReason::Repair, &mut fx.wakes));
-        let given_up = (0..peer.lanes().len()).map(give_up).collect();
+        let mut given_up: Vec<_> = (0..peer.lanes().len()).map(give_up).collect();
+        if !is_first {
+            // The control loop has not come to free what it was left before.
+            given_up.clear();
+        }
         if !planted!(GiveUpWithoutRepair) {
             self.inputs.post(Input::Overflow(peer.id(), given_up));
         }

@@ -58,6 +58,8 @@ pub(super) struct Donation<P> {
     plan: Plan,
     pub(super) records: u64,
     pub(super) bytes: u64,
+    /// It began again because more changed, or was lost, than it kept up with: it leaves no time to requests any more.
+    pub(super) hurries: bool,
     /// When this began.
     pub(super) since: Time,
     /// What the present pass brings.
@@ -157,7 +159,7 @@ impl<P> Donation<P> {
             peer.open_debt();
         }
         let pass = Pass { owed: usize::MAX, left: 0, since: now };
-        Self { peer, purpose, plan, records: 0, bytes: 0, since: now, pass, losses, end: None }
+        Self { peer, purpose, plan, records: 0, bytes: 0, hurries: false, since: now, pass, losses, end: None }
     }
 
     /// Everything.
@@ -265,12 +267,12 @@ impl<P> Donation<P> {
 
     /// Begins again: what was sent may be lost.
     pub(super) fn restart(&mut self, now: Time) {
-        let (peer, since) = (Arc::clone(&self.peer), self.since);
+        let (peer, since, hurries) = (Arc::clone(&self.peer), self.since, self.hurries);
         *self = match &self.plan {
             Plan::Difference(_) => Self::of_repair(peer, now),
             Plan::Walk(..) | Plan::List(_) => Self::of_everything(peer, self.purpose, now),
         };
-        self.since = since;
+        (self.since, self.hurries) = (since, hurries);
     }
 
     /// Sends some more, at most so much.
@@ -285,6 +287,7 @@ impl<P> Donation<P> {
         if matches!(&self.plan, Plan::Difference(d) if d.unanswered > ASKS_MAX) {
             self.plan = Plan::Walk(None, Cursor::default());
         }
+        let turn = if self.hurries { TURN_BYTES } else { turn };
         let mut budget = turn;
         let step = match &mut self.plan {
             Plan::Walk(contexts, cursor) => {
@@ -296,7 +299,8 @@ impl<P> Donation<P> {
                 let mut way = Way { peer: &self.peer, records: &mut self.records, bytes: &mut self.bytes, core, now };
                 difference.step(&mut way, &mut budget, fx)
             }
-            Plan::List(list) => Some(list.step(&self.peer, core, &mut budget, fx)),
+            // Shorter ones take no less time: a shard is walked for each.
+            Plan::List(list) => return list.step(&self.peer, core, fx),
         };
         match step {
             // The rest of the time is for others.
@@ -334,7 +338,7 @@ impl<P> Donation<P> {
                 Debt::Session(owed) => {
                     // What is not held any more is owed to nobody.
                     let Some(frame) = owed.context.present(owed.uid, 0, now) else { continue };
-                    budget = budget.saturating_sub(frame.len);
+                    budget = budget.saturating_sub(frame.weight());
                     self.records += 1;
                     self.bytes += frame.len as u64;
                     core.send_session(&self.peer, &owed.context, owed.uid, frame, fx);
@@ -392,7 +396,7 @@ fn walk<P>(
         }
         let mut sent = 0;
         let done = context.scan(cursor, room, way.now, &mut |uid, frame: FrameOut| {
-            sent += frame.len;
+            sent += frame.weight();
             way.send(&context, uid, frame, fx);
         });
         *budget = budget.saturating_sub(if done { sent.max(1) } else { sent.max(room) });
@@ -444,7 +448,7 @@ impl Difference {
             };
             // What is not held any more differs no longer.
             let Some(frame) = context.present(uid, 0, way.now) else { continue };
-            *budget = budget.saturating_sub(frame.len);
+            *budget = budget.saturating_sub(frame.weight());
             if !self.telling_dead {
                 add(&way.core.counters.repair_sessions, 1);
                 add(&way.core.counters.repair_bytes, frame.len as u64);
@@ -495,11 +499,12 @@ impl Difference {
 
 impl List {
     /// Sends some more of a listing.
-    fn step<P>(&mut self, peer: &Arc<Peer<P>>, core: &Core<P>, budget: &mut usize, fx: &mut Effects<P>) -> Step {
+    fn step<P>(&mut self, peer: &Arc<Peer<P>>, core: &Core<P>, fx: &mut Effects<P>) -> Step {
+        let mut budget = TURN_BYTES;
         loop {
-            let room = core.settings().low_water.saturating_sub(peer.queued()).min(*budget);
+            let room = core.settings().low_water.saturating_sub(peer.queued()).min(budget);
             if room == 0 {
-                return if *budget == 0 { Step::More } else { Step::Wait };
+                return if budget == 0 { Step::More } else { Step::Wait };
             }
             let max = (room / ENTRY_BYTES).clamp(1, LIST_MAX);
             let (mut covered, mut entries) = (Buckets::default(), Vec::new());
@@ -525,7 +530,7 @@ impl List {
                 entries,
             };
             let sent = core.send_compared(peer, &Message::Listing(Box::new(listing)), fx);
-            *budget = budget.saturating_sub(sent);
+            budget = budget.saturating_sub(sent);
             if done {
                 return Step::Done;
             }

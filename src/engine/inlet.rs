@@ -20,6 +20,8 @@ pub struct Inlet<P> {
     member: MemberId,
     /// The member as this node sends to it, once known: what was heard is noted there.
     peer: Option<Arc<Peer<P>>>,
+    /// It brought what takes the control loop its time, since that was up to date last.
+    lists: bool,
     /// A frame that is acknowledged and not yet merged: a planted mistake.
     #[cfg(feature = "mutants")]
     late: Option<Frame>,
@@ -34,6 +36,7 @@ impl<P> Inlet<P> {
             link: AcceptLink::new(whole_max),
             member: MemberId::NONE,
             peer: None,
+            lists: false,
             #[cfg(feature = "mutants")]
             late: None,
         }
@@ -57,6 +60,12 @@ impl<P> Inlet<P> {
     /// Who dialled; `MemberId::NONE` before the handshake and for a probe.
     pub fn member(&self) -> MemberId {
         self.member
+    }
+
+    /// Whether nothing more is to be read from it for now: it brings more than the control loop gets done.
+    pub fn is_held_back(&mut self, core: &Core<P>) -> bool {
+        self.lists &= core.inputs().are_behind();
+        self.lists
     }
 
     /// Takes in what was read, and appends to `out` what must be written back: handshake, echo replies, and the one
@@ -157,9 +166,13 @@ impl<P> Inlet<P> {
             Message::Pull(context, uid) => core.answer(self.member, &context, uid, now, fx),
             Message::Status(state) => core.inputs().post(Input::Status(self.member, state)),
             Message::Digest(context, round, sums) => {
+                self.lists = true;
                 core.inputs().post(Input::Digest { member: self.member, context, round, digest: Digest::new(sums) });
             }
-            Message::Listing(listing) => core.inputs().post(Input::Listing(self.member, listing)),
+            Message::Listing(listing) => {
+                self.lists = true;
+                core.inputs().post(Input::Listing(self.member, listing));
+            }
             Message::Reach(member, token) => core.inputs().post(Input::Reach { from: self.member, member, token }),
             Message::Reached(member, token) => core.inputs().post(Input::Reached(member, token)),
             Message::Message(..) => {}

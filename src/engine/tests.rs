@@ -4,10 +4,11 @@ use std::sync::Arc;
 
 use super::*;
 use crate::buffer::Slice;
+use crate::engine::peer::Reach;
 use crate::id::{AckLevel, MemberId, NodeState, Time, Uid, Version};
 use crate::proto::link::Identity;
 use crate::proto::op::MissingReason;
-use crate::proto::outbound::Gather;
+use crate::proto::outbound::{Drain, Gather};
 use crate::session::{BUCKETS, Changes, Digest, Limits, Settings};
 use crate::wire::{self, Decoder, Kind, Listing};
 
@@ -183,6 +184,26 @@ impl Node {
         self
     }
 
+    /// The connection takes so much.
+    fn takes(&mut self, bytes: usize) {
+        let peer = self.core.peer(OTHER).unwrap();
+        let mut gather = Gather::default();
+        let taken = peer.with_lane(0, |out| {
+            if !out.begin_drain() {
+                return 0;
+            }
+            out.gather(&mut gather, bytes, 1000);
+            let taken = gather.len.min(bytes);
+            if out.wrote(&gather, taken, false, &mut self.fx.wakes) == Drain::More {
+                out.yield_drain(&gather);
+            }
+            taken
+        });
+        if peer.note_taken(taken) {
+            self.post(Input::Pressed(OTHER));
+        }
+    }
+
     /// Writes what is queued to the other member.
     fn flush(&mut self) {
         let mut gather = Gather::default();
@@ -312,11 +333,11 @@ fn a_donation_leaves_time_to_requests_and_more_where_its_turns_begin_late() {
         node.wait(0);
         node.queued(0).len()
     };
-    let first: Vec<usize> = (0..10).map(|_| turn(&mut node, MS)).collect();
-    assert!(first.iter().all(|sent| (4..=8).contains(sent)), "{first:?}");
-    assert!(first[9] > first[0], "in time: more of it");
-    let late: Vec<usize> = (0..3).map(|_| turn(&mut node, 5 * MS)).collect();
-    assert!(late[2] < first[9] && late[2] > 0, "late: {late:?}");
+    let in_time: Vec<usize> = (0..20).map(|_| turn(&mut node, MS)).collect();
+    assert!(in_time.iter().all(|sent| (3..=12).contains(sent)), "{in_time:?}");
+    assert!(in_time[19] > in_time[1], "{in_time:?}");
+    let late: Vec<usize> = (0..3).map(|_| turn(&mut node, MS + Time::from_micros(900))).collect();
+    assert!(late[2] < in_time[19] && late[2] > 0, "{in_time:?}, {late:?}");
 }
 
 #[test]
@@ -494,6 +515,89 @@ fn callers_that_wait_for_a_donation_go_on_when_it_begins_again() {
     node.fx.wakes.clear();
     node.post(Input::StateRequest(OTHER, 3)).wait(1);
     assert!(!node.core.is_pressed());
+    assert_eq!(node.fx.wakes.len(), 1);
+}
+
+#[test]
+fn a_member_that_takes_in_a_little_now_and_then_is_given_up_too() {
+    for gap in [40, 60] {
+        let (mut node, peer) = pressed();
+        let mut waited = 0;
+        for ms in 0..3000 {
+            waited += u32::from(node.core.is_pressed());
+            if ms % gap == 0 && peer.note_taken(1000) {
+                node.post(Input::Pressed(OTHER));
+            }
+            node.wait(1);
+        }
+        assert!(
+            peer.losses() > 0 && waited < 1100,
+            "every {gap} ms: {} losses, callers waited {waited} ms",
+            peer.losses()
+        );
+    }
+}
+
+#[test]
+fn a_repair_over_a_link_that_takes_in_bursts_ends() {
+    for gap in [40, 60, 100_usize] {
+        let mut node = Node::new(1);
+        node.wait(300).hello(NodeState::Joining).open(0, NodeState::Joining);
+        (0..10).for_each(|id| node.write(&[id], &[0; 60_000]));
+        let peer = node.core.peer(OTHER).unwrap();
+        peer.with_lane(0, |out| _ = out.open(Vec::new()));
+        node.post(Input::StateRequest(OTHER, 1));
+        let mut ms = 0;
+        while !peer.is_settled() {
+            if !node.core.is_pressed() {
+                (0..10).for_each(|id| node.write(&[id], &[1; 60_000]));
+            }
+            if ms % gap == 0 {
+                node.takes(4000 * gap);
+            }
+            node.wait(1);
+            ms += 1;
+            assert!(ms < 5000, "it never ends where something is taken every {gap} ms");
+        }
+    }
+}
+
+#[test]
+fn of_what_is_given_up_no_more_than_one_cap_waits_to_be_freed() {
+    let (mut node, _) = pressed();
+    for id in 0..250 {
+        node.write(&[id], &[0; 60_000]);
+    }
+    let mut bytes = 0;
+    while let Some(input) = node.core.inputs().take() {
+        if let Input::Overflow(_, given_up) = input {
+            bytes += given_up.iter().map(|queue| queue.bytes).sum::<usize>();
+        }
+    }
+    assert!(bytes > 0 && bytes <= node.core.settings().queue_bytes_max, "{bytes} bytes");
+}
+
+#[test]
+fn callers_that_are_pressed_are_looked_at_in_time() {
+    let (mut node, peer) = pressed();
+    for _ in 0..60 {
+        if peer.note_taken(60_000) {
+            node.post(Input::Pressed(OTHER));
+        }
+        node.wait(40);
+        assert!(node.core.is_pressed() && peer.losses() == 0);
+        assert!(node.control.poll_timeout().unwrap() <= node.now + 50 * MS);
+    }
+}
+
+#[test]
+fn who_waits_for_a_member_that_is_out_of_reach_goes_on() {
+    let (mut node, peer) = pressed();
+    node.wait(10);
+    node.core.wake_on_space(std::task::Waker::noop().clone());
+    node.fx.wakes.clear();
+    peer.set_reach(Reach::None);
+    node.wait(10);
     assert_eq!(node.fx.wakes.len(), 1);
 }
 

@@ -161,8 +161,7 @@ pub struct Outbound<T> {
 }
 
 impl<T: Clone + PartialEq> Outbound<T> {
-    /// What a frame takes beside its bytes, at most: its place in a queue that grows by doubling, and the heads of its parts.
-    const ENTRY_BYTES: usize = 2 * size_of::<Entry<T>>() + 64;
+    const IS_COUNTED: () = assert!(2 * size_of::<Entry<T>>() + 64 <= FrameOut::BESIDE);
 
     /// An idle lane to a member.
     pub fn new(member: MemberId) -> Self {
@@ -201,7 +200,8 @@ impl<T: Clone + PartialEq> Outbound<T> {
 
     /// Memory that those take.
     pub fn held(&self) -> usize {
-        self.unwritten + (self.entries.len() - self.sent) * Self::ENTRY_BYTES
+        let () = Self::IS_COUNTED;
+        self.unwritten + (self.entries.len() - self.sent) * FrameOut::BESIDE
     }
 
     /// Frames queued or in flight.

@@ -260,7 +260,7 @@ impl Worker {
                 let was_open = accepted.inlet.is_open();
                 let alive =
                     (!writable || accepted.flush(&shell)) && (!(readable || writable) || accepted.read(&shell, fx));
-                if accepted.more {
+                if accepted.more && !self.ready.contains(&token) {
                     self.ready.push(token);
                 }
                 let opened = !was_open && accepted.inlet.is_open();
@@ -367,7 +367,7 @@ impl Accepted {
         let mut budget = TURN_BYTES;
         self.more = false;
         while self.out.len() < ACKS_MAX {
-            if budget == 0 || shell.core.inputs().are_behind() {
+            if budget == 0 || self.inlet.is_held_back(&shell.core) {
                 self.more = true;
                 return true;
             }

@@ -20,7 +20,7 @@ pub struct Cursor {
 }
 
 impl Context {
-    /// Emits present states (tombstones too) from the cursor on, until about `budget` bytes; true when all were seen.
+    /// Emits present states (tombstones too) from the cursor on, until they take about `budget` bytes in a queue; true when all were seen.
     /// Anything held when the scan started and still held is emitted; what is created meanwhile need not be. `emit` runs under the session's lock, so that a
     /// change made afterwards comes after it on every lane.
     pub fn scan(&self, cursor: &mut Cursor, budget: usize, now: Time, emit: &mut dyn FnMut(Uid, FrameOut)) -> bool {
@@ -43,7 +43,7 @@ impl Context {
                 (None, None) => continue,
             };
             let frame = self.present_frame(uid, held, 0, millis(now));
-            spent += frame.len;
+            spent += frame.weight();
             emit(uid, frame);
             if spent >= budget {
                 return cursor.uids.is_empty() && cursor.shard == self.cells.len();

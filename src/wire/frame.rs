@@ -31,6 +31,15 @@ impl FrameOut {
         part::split(&self)
     }
 
+    /// Memory that a frame takes in a queue beside its bytes: its place there twice, since queues grow by doubling, and the heads of
+    /// its parts.
+    pub(crate) const BESIDE: usize = 304;
+
+    /// Memory that it takes in a queue.
+    pub(crate) fn weight(&self) -> usize {
+        self.len + Self::BESIDE
+    }
+
     /// All bytes in one vector (tests, simulator).
     #[must_use]
     pub fn to_vec(&self) -> Vec<u8> {
