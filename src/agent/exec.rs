@@ -50,7 +50,7 @@ impl Client {
             return false;
         }
         // Each time: a waker is called once.
-        self.waits_for_space.get_or_insert(now.saturating_add(host.space_timeout));
+        self.waits_for_space.get_or_insert_with(|| now.saturating_add(host.space_timeout));
         host.node.on_space(self.waker.clone());
         // It may have come before the waker was there.
         host.node.is_pressed()
