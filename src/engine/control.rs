@@ -111,6 +111,8 @@ pub struct Control<P> {
     membership: Membership,
     join: Option<Join>,
     donations: Vec<Donation<P>>,
+    /// Members in view that were joining when they were looked at last.
+    joining: BTreeSet<MemberId>,
     /// Joiners that asked for everything and have not been given it: a joiner that is lost and returns does not ask again.
     asked: BTreeMap<MemberId, u64>,
     lanes: BTreeMap<(MemberId, usize), LaneControl>,
@@ -173,6 +175,7 @@ impl<P> Control<P> {
             membership,
             join: Some(join),
             donations: Vec::new(),
+            joining: BTreeSet::new(),
             asked: BTreeMap::new(),
             lanes: BTreeMap::new(),
             pressing: BTreeMap::new(),
@@ -434,8 +437,26 @@ impl<P> Control<P> {
             if std::mem::take(&mut self.roster_dirty) {
                 self.publish();
             }
+            self.look_at_joiners(now);
             if !self.consider_join(now, fx) {
                 return;
+            }
+        }
+    }
+
+    /// A joiner that opened without what this node holds, as it could not ask for it in time, is no copy before it was brought that.
+    fn look_at_joiners(&mut self, now: Time) {
+        let opened = |member: &MemberId| self.core.peer(*member).is_none_or(|peer| peer.state() != NodeState::Joining);
+        let opened: Vec<MemberId> = self.joining.iter().copied().filter(opened).collect();
+        for member in opened {
+            self.joining.remove(&member);
+            let lacks =
+                |peer: &Arc<Peer<P>>| peer.state() == NodeState::Ready && !peer.is_settled() && !peer.is_repairing();
+            if self.join.is_none()
+                && let Some(peer) = self.core.peer(member).filter(lacks)
+                && !planted!(ReturnWithoutRepair)
+            {
+                self.repair(&peer, now);
             }
         }
     }
@@ -549,6 +570,9 @@ impl<P> Control<P> {
         // A member that is ready before this node knew it did not get its state through a join that this node saw:
         // it may lack what is here, and both sides look for what differs. So it is after a partition, also for one that still
         // joins: what this node answered it before was of before.
+        if peer.state() == NodeState::Joining {
+            self.joining.insert(member);
+        }
         let was_lost = self.absences.find(member, peer.addr(), now);
         let missed = was_lost || peer.state() == NodeState::Ready && self.join.is_none();
         if missed && !planted!(ReturnWithoutRepair) {
@@ -592,6 +616,7 @@ impl<P> Control<P> {
         }
         self.donations.retain(|d| d.peer.id() != member);
         self.pressing.remove(&member);
+        self.joining.remove(&member);
         let gone: Vec<_> = self.lanes.range((member, 0)..=(member, usize::MAX)).map(|(k, _)| *k).collect();
         for key in gone {
             self.lanes.remove(&key);

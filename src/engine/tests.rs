@@ -250,6 +250,25 @@ fn a_joiner_that_asked_before_it_was_known_is_answered_once_it_is_live() {
 }
 
 #[test]
+fn a_joiner_that_opened_without_asking_is_no_copy_before_it_was_brought_everything() {
+    let mut node = Node::new(1);
+    node.wait(300);
+    node.commit(b"s");
+    node.hello(NodeState::Joining).open(0, NodeState::Joining).wait(1);
+    let peer = node.core.peer(OTHER).unwrap();
+    node.post(Input::Status(OTHER, NodeState::Ready));
+    assert!(peer.is_repairing() && !peer.counts());
+    let _status = node.queued(0);
+
+    let mut node = Node::new(1);
+    node.wait(300);
+    node.commit(b"s");
+    node.hello(NodeState::Joining).open(0, NodeState::Joining).post(Input::StateRequest(OTHER, 1)).wait(1);
+    node.post(Input::Status(OTHER, NodeState::Ready));
+    assert!(node.core.peer(OTHER).unwrap().counts(), "it was brought everything");
+}
+
+#[test]
 fn members_that_show_different_things_send_each_other_what_differs() {
     let mut node = Node::new(1);
     node.wait(300);

@@ -248,7 +248,12 @@ impl Oracle {
         self.accessed.insert(uid, now);
     }
 
-    /// How long ago any request used a session before.
+    /// A request may have used a session.
+    pub(super) fn may_use(&mut self, uid: Uid, now: Time) {
+        self.accessed.insert(uid, now);
+    }
+
+    /// How long ago any request may have used a session before.
     pub(super) fn unused_for(&self, uid: Uid, now: Time) -> Option<Duration> {
         self.accessed.get(&uid).map(|then| now.saturating_sub(*then))
     }

@@ -293,10 +293,14 @@ impl World {
                 return Err(Violation::new("touch", text));
             }
         }
-        // Of a union, a write without a touch reaches one.
-        let used = if touches || request.handle.uids().len() == 1 { request.handle.uids() } else { &[] };
-        for uid in used {
-            self.oracle.uses(member, *uid, local, now);
+        // Of a union, a write without a touch reaches one; a new name, and what it removes, all that have it.
+        let all = touches || request.handle.uids().len() == 1;
+        for uid in request.handle.uids() {
+            if all {
+                self.oracle.uses(member, *uid, local, now);
+            } else {
+                self.oracle.may_use(*uid, now);
+            }
         }
         Ok(())
     }
@@ -400,6 +404,8 @@ impl World {
         let now = self.sched.now();
         for member in confirmed {
             let Some(writer) = &self.processes[host] else { return Ok(()) };
+            // What was given up since is brought by a repair, and whoever waited for it was told.
+            let Some(peer) = writer.core.peer(*member).filter(|peer| !peer.is_repairing()) else { continue };
             let met = self.met.get_mut(&(writer.member, *member)).filter(|met| !met.counted && met.at < since);
             let Some(met) = met else { continue };
             met.counted = true;
@@ -407,7 +413,6 @@ impl World {
             let state: BTreeMap<_, _> =
                 dump(writer).into_iter().filter(|(uid, _)| !met.partial.contains(uid)).collect();
             let by = writer.member;
-            let Some(peer) = writer.core.peer(*member) else { continue };
             // What is under way to it is not lost.
             let idle: Vec<_> = peer.lanes().iter().map(|lane| lane.peek(|out| out.is_empty())).collect();
             let arrived: BTreeMap<_, _> =
