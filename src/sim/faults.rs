@@ -102,8 +102,12 @@ impl World {
 
     fn pause(&mut self, host: HostId, outage: Duration) {
         self.sched.trace(|| format!("n{host} pauses for {outage:?}"));
-        (self.net.hosts[host].paused_from, self.net.hosts[host].paused_until) =
-            (self.sched.now(), self.sched.now() + outage);
+        let (now, host) = (self.sched.now(), &mut self.net.hosts[host]);
+        if host.paused_until <= now {
+            host.paused_from = now;
+        }
+        // One pause does not end another.
+        host.paused_until = host.paused_until.max(now + outage);
     }
 
     fn isolate(&mut self, host: HostId, outage: Duration) {

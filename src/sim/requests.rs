@@ -223,7 +223,7 @@ impl World {
         };
         if let ([change, ..], Some(after), true) = (&recorded[..], telling, send != Send::Nobody) {
             let uid = self.oracle.change(*change).uid;
-            self.sched.after(after, Event::Told(host, request.number, uid));
+            self.sched.after(after, Event::Told(host, request.number, uid, false));
         }
         match (committed.commit.status, request.plan) {
             (CommitStatus::Changed, Plan::ChangeId) => {
@@ -388,12 +388,20 @@ impl World {
         soonest.map(|ways| ways + TELLING)
     }
 
-    /// Who wrote to the dead has been told.
-    pub(super) fn check_told(&self, host: HostId, number: u32, uid: Uid) -> Ran {
+    /// Who wrote to the dead has been told; later where what it is told waits behind what is large.
+    pub(super) fn check_told(&mut self, host: HostId, number: u32, uid: Uid, again: bool) -> Ran {
         let process = self.processes[host].as_ref().filter(|p| p.number == number);
-        if process.and_then(|p| dump_of(p, uid)).is_some_and(|r| is_readable(&r)) {
+        let Some(process) = process.filter(|p| dump_of(p, uid).is_some_and(|r| is_readable(&r))) else { return Ok(()) };
+        let tells = self.processes.iter().flatten().filter(|p| dump_of(p, uid).is_some_and(|r| r.dead));
+        let is_busy = tells.filter_map(|p| p.core.peer(process.member)).any(|peer| {
+            peer.lanes().iter().any(|lane| lane.peek(|out| if again { out.unwritten() > 0 } else { !out.is_empty() }))
+        });
+        if !is_busy {
             let text = format!("{uid:?} is dead at a member that n{host} wrote it to, and n{host} still serves it");
             return Err(Violation::new("told", text));
+        }
+        if !again {
+            self.sched.after(Duration::from_secs(1), Event::Told(host, number, uid, true));
         }
         Ok(())
     }

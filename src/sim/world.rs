@@ -59,7 +59,7 @@ pub(super) enum Event {
     /// A process dies, if it still runs.
     Kill(HostId, u32),
     /// A process should have been told of a death.
-    Told(HostId, u32, Uid),
+    Told(HostId, u32, Uid, bool),
     /// The oracle looks at a node.
     Look,
     /// Faults end.
@@ -226,7 +226,7 @@ impl World {
                 }
             }
             Event::Kill(host, number) => self.kill(host, number),
-            Event::Told(host, number, uid) => return self.check_told(host, number, uid),
+            Event::Told(host, number, uid, again) => return self.check_told(host, number, uid, again),
             Event::Look => return self.look(),
             Event::Heal => self.heal(),
             Event::Calm => {
