@@ -98,6 +98,9 @@ impl Profile {
             weather.window = 256 << 10;
             self.queue_bytes_max = 64 << 20;
             self.load.ack_timeout = Duration::from_secs(5);
+        } else {
+            // What is under way on a long and narrow way may be so for longer than a minute.
+            self.sessions.horizon = self.sessions.horizon.max(Duration::from_secs(200));
         }
         self.lengthen(rng);
         self.load.share(rng);
