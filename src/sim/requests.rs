@@ -393,15 +393,15 @@ impl World {
         let process = self.processes[host].as_ref().filter(|p| p.number == number);
         let Some(process) = process.filter(|p| dump_of(p, uid).is_some_and(|r| is_readable(&r))) else { return Ok(()) };
         let tells = self.processes.iter().flatten().filter(|p| dump_of(p, uid).is_some_and(|r| r.dead));
-        let is_busy = tells.filter_map(|p| p.core.peer(process.member)).any(|peer| {
-            peer.lanes().iter().any(|lane| lane.peek(|out| if again { out.unwritten() > 0 } else { !out.is_empty() }))
-        });
+        let is_busy = tells
+            .filter_map(|p| p.core.peer(process.member))
+            .any(|peer| peer.lanes().iter().any(|lane| lane.peek(|out| out.unwritten() > 0)));
         if !is_busy {
             let text = format!("{uid:?} is dead at a member that n{host} wrote it to, and n{host} still serves it");
             return Err(Violation::new("told", text));
         }
         if !again {
-            self.sched.after(Duration::from_secs(1), Event::Told(host, number, uid, true));
+            self.sched.after(Duration::from_millis(300), Event::Told(host, number, uid, true));
         }
         Ok(())
     }
