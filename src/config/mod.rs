@@ -75,11 +75,11 @@ pub struct Config {
     pub workers: usize,
     /// Pooled connections to each member; `None`: as many as workers.
     pub lanes: Option<usize>,
-    /// Bytes queued to a member above which callers wait.
+    /// Memory of what is queued to a member, in bytes, above which callers wait.
     pub high_water: usize,
-    /// Bytes queued to a member below which callers go on.
+    /// Memory of what is queued to a member, in bytes, below which callers go on.
     pub low_water: usize,
-    /// Bytes queued to a member at which its queue is given up and repaired.
+    /// Memory of what is queued to a member, in bytes, at which its queue is given up and repaired.
     pub queue_bytes_max: usize,
     /// Congestion control of the replication sockets, as the kernel names it; `None`: the system's default.
     pub congestion: Option<String>,

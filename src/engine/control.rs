@@ -567,12 +567,12 @@ impl<P> Control<P> {
         }
         self.core.tell(Event::MemberUp(member, peer.name().to_owned(), self.membership.view().id));
         self.answer_joiner(member, now);
-        // A member that is ready before this node knew it did not get its state through a join that this node saw:
-        // it may lack what is here, and both sides look for what differs. So it is after a partition, also for one that still
-        // joins: what this node answered it before was of before.
         if peer.state() == NodeState::Joining {
             self.joining.insert(member);
         }
+        // A member that is ready before this node knew it did not get its state through a join that this node saw:
+        // it may lack what is here, and both sides look for what differs. So it is after a partition, also for one that still
+        // joins: what this node answered it before was of before.
         let was_lost = self.absences.find(member, peer.addr(), now);
         let missed = was_lost || peer.state() == NodeState::Ready && self.join.is_none();
         if missed && !planted!(ReturnWithoutRepair) {

@@ -44,11 +44,11 @@ pub struct CoreSettings {
     pub limits: Limits,
     /// Replication settings of every context.
     pub sessions: Settings,
-    /// Bytes queued to a member above which callers wait.
+    /// Memory of what is queued to a member, in bytes, above which callers wait.
     pub high_water: usize,
-    /// Bytes queued to a member below which callers go on.
+    /// Memory of what is queued to a member, in bytes, below which callers go on.
     pub low_water: usize,
-    /// Bytes queued to a member at which its queue is given up.
+    /// Memory of what is queued to a member, in bytes, at which its queue is given up.
     pub queue_bytes_max: usize,
     /// Events that may wait.
     pub event_queue: usize,
