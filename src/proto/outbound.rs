@@ -204,6 +204,12 @@ impl<T: Clone + PartialEq> Outbound<T> {
         self.unwritten + (self.entries.len() - self.sent) * FrameOut::BESIDE
     }
 
+    /// Bytes queued or in flight.
+    #[cfg(feature = "sim")]
+    pub fn outstanding(&self) -> usize {
+        self.entries.iter().map(|entry| entry.len).sum()
+    }
+
     /// Frames queued or in flight.
     pub fn len(&self) -> usize {
         self.entries.len()

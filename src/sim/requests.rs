@@ -223,7 +223,8 @@ impl World {
         };
         if let ([change, ..], Some(after), true) = (&recorded[..], telling, send != Send::Nobody) {
             let uid = self.oracle.change(*change).uid;
-            self.sched.after(after, Event::Told(host, request.number, uid, false));
+            let is_short = self.processes[host].as_ref().is_some_and(|p| !self.is_long_way(p, uid));
+            self.sched.after(after, Event::Told(host, request.number, uid, is_short));
         }
         match (committed.commit.status, request.plan) {
             (CommitStatus::Changed, Plan::ChangeId) => {
@@ -388,21 +389,28 @@ impl World {
         soonest.map(|ways| ways + TELLING)
     }
 
-    /// Who wrote to the dead has been told; later where what it is told waits behind what is large.
-    pub(super) fn check_told(&mut self, host: HostId, number: u32, uid: Uid, again: bool) -> Ran {
+    /// Whether more is on the ways between a process and those that know a session as dead than these take at once: news takes longer.
+    fn is_long_way(&self, process: &Process, uid: Uid) -> bool {
+        let window = self.profile.weather.window;
+        let is_long = |from: &Process, to: &Process| {
+            let peer = from.core.peer(to.member);
+            peer.is_some_and(|p| p.lanes()[p.lane_of(uid)].peek(|out| out.outstanding() > window))
+        };
+        let dead = self.processes.iter().flatten().filter(|p| dump_of(p, uid).is_some_and(|r| r.dead));
+        dead.into_iter().any(|p| is_long(process, p) || is_long(p, process))
+    }
+
+    /// Who wrote to the dead has been told, where the ways were short at two looks that were so far apart that the news made them.
+    pub(super) fn check_told(&mut self, host: HostId, number: u32, uid: Uid, was_short: bool) -> Ran {
         let process = self.processes[host].as_ref().filter(|p| p.number == number);
         let Some(process) = process.filter(|p| dump_of(p, uid).is_some_and(|r| is_readable(&r))) else { return Ok(()) };
-        let tells = self.processes.iter().flatten().filter(|p| dump_of(p, uid).is_some_and(|r| r.dead));
-        let is_busy = tells
-            .filter_map(|p| p.core.peer(process.member))
-            .any(|peer| peer.lanes().iter().any(|lane| lane.peek(|out| out.unwritten() > 0)));
-        if !is_busy {
+        let is_short = !self.is_long_way(process, uid);
+        if was_short && is_short {
             let text = format!("{uid:?} is dead at a member that n{host} wrote it to, and n{host} still serves it");
             return Err(Violation::new("told", text));
         }
-        if !again {
-            self.sched.after(Duration::from_millis(300), Event::Told(host, number, uid, true));
-        }
+        let after = self.profile.detour_max() * 2 + TELLING;
+        self.sched.after(after, Event::Told(host, number, uid, is_short));
         Ok(())
     }
 

@@ -58,7 +58,7 @@ pub(super) enum Event {
     Gone(HostId, u32),
     /// A process dies, if it still runs.
     Kill(HostId, u32),
-    /// A process should have been told of a death.
+    /// A process should have been told of a death: the ways to it were short when it wrote, or was looked at last.
     Told(HostId, u32, Uid, bool),
     /// The oracle looks at a node.
     Look,

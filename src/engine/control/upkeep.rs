@@ -20,12 +20,14 @@ const SWEEP_TURN: usize = 4096;
 const SWEEP_INTERVAL: Time = Time::from_millis(50);
 /// Bytes that donations send in one turn while requests are served: they wait for a processor while it has one. How scarce those are
 /// shows in how late a turn begins, be it that the last one or other work of the loop took long: what is in time makes the next one
-/// longer, what is late half as long. However late, 16 MB/s are sent.
+/// longer, what is late half as long. However late, 16 MB/s are sent; and however early, no turn keeps a request waiting for longer
+/// than some hundred microseconds.
 #[derive(Debug)]
 pub(super) struct Pace(usize);
 
 impl Pace {
     const MIN: usize = 16 << 10;
+    const MAX: usize = 96 << 10;
     const STEP: usize = 1 << 10;
     /// Clocks of milliseconds are no reason.
     const LATE: Time = Time::from_micros(500);
@@ -36,7 +38,7 @@ impl Pace {
 
     fn turn(&mut self, late: Time) -> usize {
         let next = if late > Self::LATE { self.0 / 2 } else { self.0 + Self::STEP };
-        self.0 = next.clamp(Self::MIN, TURN_BYTES - 1);
+        self.0 = next.clamp(Self::MIN, Self::MAX);
         let intervals = 1 + usize::try_from(late.as_millis()).unwrap_or(usize::MAX).min(TURN_BYTES);
         self.0.max(Self::MIN * intervals).min(TURN_BYTES - 1)
     }
