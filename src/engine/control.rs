@@ -4,7 +4,6 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 mod absence;
 mod compare;
@@ -392,7 +391,7 @@ impl<P> Control<P> {
         self.sample_clocks(now);
         if late {
             // What was not sent meanwhile is no fault of theirs.
-            self.pressing.clear();
+            self.pressing.values_mut().for_each(|pressing| pressing.begin_again(now));
         }
         for peer in self.core.peers() {
             if let Some(heard) = peer.take_heard() {
@@ -456,7 +455,13 @@ impl<P> Control<P> {
                 && let Some(peer) = self.core.peer(member).filter(lacks)
                 && !planted!(ReturnWithoutRepair)
             {
-                self.repair(&peer, now);
+                let joins = |d: &Donation<P>| d.peer.id() == member && matches!(d.purpose, Purpose::Join(_));
+                if self.donations.iter().any(joins) {
+                    // It is brought everything already: when that has come, it is repaired.
+                    self.mark_repairing(&peer);
+                } else {
+                    self.repair(&peer, now);
+                }
             }
         }
     }
@@ -648,9 +653,9 @@ impl<P> Control<P> {
         let known = self.known();
         self.join_due = None;
         let Some(join) = &mut self.join else { return false };
-        let [all, changes] = [&self.core.counters.merges, &self.core.counters.changes_merged];
-        let brought = all.load(Ordering::Relaxed).saturating_sub(changes.load(Ordering::Relaxed));
-        join.brought(brought, now);
+        for peer in self.core.peers() {
+            join.brought(peer.id(), peer.brought(), now);
+        }
         for (member, round) in join.ask(&known) {
             if let Some(peer) = self.core.peer(member) {
                 self.core.send_message(&peer, 0, &Message::StateRequest(round), None, fx);

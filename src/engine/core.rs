@@ -346,7 +346,7 @@ impl<P> Core<P> {
                 continue;
             }
             let pieces = if counts { &mut delta } else { present.get_or_insert_with(|| emission.present().split()) };
-            let bytes: usize = pieces.iter().map(|p| p.len).sum();
+            let bytes: usize = pieces.iter().map(FrameOut::weight).sum();
             if !self.fits(peer, bytes) {
                 self.overflow(peer, fx);
                 if let Some(op) = op {
@@ -420,7 +420,7 @@ impl<P> Core<P> {
         fx: &mut Effects<P>,
     ) {
         let pieces = frame.split();
-        let bytes: usize = pieces.iter().map(|p| p.len).sum();
+        let bytes: usize = pieces.iter().map(FrameOut::weight).sum();
         if !self.fits(peer, bytes) {
             self.overflow(peer, fx);
             return;
@@ -536,10 +536,14 @@ impl<P> Core<P> {
     /// `n` gathered bytes were taken by the operating system; `full` when it takes no more now.
     pub fn wrote(&self, lane: &LaneRef<P>, gathered: &Gather, n: usize, full: bool, fx: &mut Effects<P>) -> Drain {
         add(&self.counters.bytes_sent, n as u64);
-        if lane.peer.note_taken(n) {
+        let (drain, freed) = lane.peer.with_lane(lane.lane, |out| {
+            let held = out.held();
+            let drain = out.wrote(gathered, n, full, &mut fx.wakes);
+            (drain, held.saturating_sub(out.held()))
+        });
+        if lane.peer.note_taken(freed.max(n)) {
             self.inputs.post(Input::Pressed(lane.peer.id()));
         }
-        let drain = lane.peer.with_lane(lane.lane, |out| out.wrote(gathered, n, full, &mut fx.wakes));
         self.relieve(&lane.peer, fx);
         drain
     }
@@ -585,7 +589,7 @@ impl<P> Core<P> {
                     let present = if planted!(ResendOldDelta) { frame } else { s.context.present(s.uid, 0, now) };
                     if let Some(frame) = &present {
                         places.insert(key, again.len());
-                        bytes += frame.len;
+                        bytes += frame.weight();
                     }
                     present.map(FrameOut::split)
                 }

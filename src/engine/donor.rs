@@ -267,7 +267,8 @@ impl<P> Donation<P> {
 
     /// Begins again: what was sent may be lost.
     pub(super) fn restart(&mut self, now: Time) {
-        let (peer, since, hurries) = (Arc::clone(&self.peer), self.since, self.hurries);
+        let (peer, since) = (Arc::clone(&self.peer), self.since);
+        let hurries = self.hurries || self.losses != peer.losses();
         *self = match &self.plan {
             Plan::Difference(_) => Self::of_repair(peer, now),
             Plan::Walk(..) | Plan::List(_) => Self::of_everything(peer, self.purpose, now),

@@ -11,7 +11,7 @@ use crate::mutant::planted;
 use crate::proto::link::{AcceptEvent, AcceptLink, LinkError};
 use crate::session::Digest;
 use crate::stats::bump;
-use crate::wire::{Control as Message, Frame, Kind};
+use crate::wire::{Control as Message, Frame, Kind, flags};
 
 /// One accepted connection. Not shared: one reader at a time.
 #[derive(Debug)]
@@ -154,6 +154,10 @@ impl<P> Inlet<P> {
             if let Err(code) = core.merge(self.member, &view, now, fx) {
                 bump(&core.counters.refused);
                 self.link.refuse(position, code, out);
+            } else if view.flags() & flags::DELTA == 0
+                && let Some(peer) = &self.peer
+            {
+                peer.note_brought();
             }
             return Ok(());
         }

@@ -44,8 +44,6 @@ pub(super) struct Join {
     deadline: Time,
     /// Whatever it is brought until then.
     latest: Time,
-    /// Sessions that it was brought.
-    brought: u64,
     round: u64,
     asked: BTreeMap<MemberId, Asked>,
 }
@@ -55,6 +53,8 @@ struct Asked {
     round: u64,
     lanes: BTreeSet<u16>,
     done: bool,
+    /// Whole sessions that it sent, ever.
+    brought: u64,
 }
 
 impl Join {
@@ -65,16 +65,19 @@ impl Join {
             timeout,
             deadline: now.saturating_add(timeout),
             latest: now.saturating_add(timeout.saturating_mul(TIMEOUTS_MAX)),
-            brought: 0,
             round: 0,
             asked: BTreeMap::new(),
         }
     }
 
-    /// Notes how many sessions it was brought so far. While there are more it waits, however long a large state takes.
-    pub(super) fn brought(&mut self, sessions: u64, now: Time) {
-        if sessions > self.brought {
-            self.brought = sessions;
+    /// Notes how many whole sessions a member sent so far. While those that have not sent everything yet send more it waits, however
+    /// long a large state takes.
+    pub(super) fn brought(&mut self, member: MemberId, sessions: u64, now: Time) {
+        if let Some(asked) = self.asked.get_mut(&member)
+            && !asked.done
+            && sessions > asked.brought
+        {
+            asked.brought = sessions;
             self.deadline = now.saturating_add(self.timeout).min(self.latest);
         }
     }
@@ -203,18 +206,28 @@ mod tests {
         let timed_out = Verdict::Open(ReadyReason::TimedOut(1));
         for sessions in 1..60 {
             let now = 59_999 * MS * sessions;
-            j.brought(u64::from(sessions), now);
+            j.brought(MemberId(7), u64::from(sessions), now);
             assert!(matches!(j.verdict(&peers, now), Verdict::Wait(_)));
         }
-        j.brought(1000, 3_599_999 * MS);
+        j.brought(MemberId(7), 1000, 3_599_999 * MS);
         assert_eq!(j.verdict(&peers, 3_600_000 * MS), timed_out);
 
         let mut silent = join(5);
         silent.ask(&peers);
-        silent.brought(1, 30_000 * MS);
-        silent.brought(1, 60_000 * MS);
+        silent.brought(MemberId(7), 1, 30_000 * MS);
+        silent.brought(MemberId(7), 1, 60_000 * MS);
         assert!(matches!(silent.verdict(&peers, 89_999 * MS), Verdict::Wait(_)));
         assert_eq!(silent.verdict(&peers, 90_000 * MS), timed_out);
+    }
+
+    #[test]
+    fn changes_of_a_member_that_sent_everything_do_not_keep_a_joiner_waiting_for_a_silent_one() {
+        let mut j = join(5);
+        let peers = [known(7, true), known(8, true)];
+        let asked = j.ask(&peers);
+        j.done(MemberId(7), asked[0].1, 0, 1);
+        j.brought(MemberId(7), 100, 30_000 * MS);
+        assert_eq!(j.verdict(&peers, 60_000 * MS), Verdict::Open(ReadyReason::TimedOut(1)));
     }
 
     #[test]

@@ -54,6 +54,7 @@ pub struct Peer<P> {
     queued: AtomicUsize,
     /// Bytes that the operating system has taken for it.
     taken: AtomicU64,
+    brought: AtomicU64,
     /// Times that its queue was given up.
     losses: AtomicU64,
     heard: AtomicU64,
@@ -163,6 +164,7 @@ impl<P> Peer<P> {
             stalled: AtomicBool::new(false),
             queued: AtomicUsize::new(0),
             taken: AtomicU64::new(0),
+            brought: AtomicU64::new(0),
             losses: AtomicU64::new(0),
             heard: AtomicU64::new(0),
             owed: Mutex::new(None),
@@ -364,7 +366,7 @@ impl<P> Peer<P> {
         self.queued.load(Ordering::Relaxed)
     }
 
-    /// Bytes that the operating system has taken for it so far.
+    /// Memory of what the operating system has taken for it so far, in bytes.
     pub(crate) fn taken(&self) -> u64 {
         self.taken.load(Ordering::Relaxed)
     }
@@ -394,6 +396,16 @@ impl<P> Peer<P> {
     /// Notes that its queue is about to be given up.
     pub(crate) fn note_loss(&self) {
         self.losses.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// Notes that it sent a whole session.
+    pub(crate) fn note_brought(&self) {
+        self.brought.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Whole sessions that it sent so far.
+    pub(crate) fn brought(&self) -> u64 {
+        self.brought.load(Ordering::Relaxed)
     }
 
     /// Notes that it was heard; what `Control` takes as life.

@@ -99,6 +99,13 @@ impl Node {
         self
     }
 
+    /// It has nothing to do at once.
+    fn is_idle(&mut self) {
+        self.control.handle_inputs(self.now, &mut self.fx);
+        self.wait(0).wait(0);
+        assert!(self.control.poll_timeout().is_none_or(|due| due > self.now), "it would turn and turn");
+    }
+
     fn hello(&mut self, state: NodeState) -> &mut Self {
         self.post(Input::Hello { member: OTHER, name: String::from("two"), addr: addr(2), state })
     }
@@ -448,6 +455,40 @@ fn a_member_that_takes_in_something_again_is_waited_for_again() {
 }
 
 #[test]
+fn a_member_that_resumes_after_a_long_pause_is_not_taken_for_a_slow_one() {
+    let (mut node, peer) = pressed();
+    for _ in 0..30 {
+        node.wait(50);
+        node.is_idle();
+    }
+    assert!(peer.note_taken(1000));
+    node.post(Input::Pressed(OTHER)).wait(1);
+    for _ in 0..20 {
+        let _stalled = peer.note_taken(1000);
+        node.wait(40);
+        assert!(node.core.is_pressed() && peer.losses() == 0, "it is given its time");
+    }
+}
+
+#[test]
+fn a_stalled_member_that_is_pressed_once_more_keeps_nobody_awake() {
+    let (mut node, _peer) = pressed();
+    node.wait(50);
+    node.post(Input::Pressed(OTHER)).wait(1);
+    node.is_idle();
+}
+
+#[test]
+fn who_waits_for_a_member_that_is_out_of_reach_after_a_pause_of_this_node_goes_on() {
+    let (mut node, peer) = pressed();
+    node.core.wake_on_space(std::task::Waker::noop().clone());
+    node.fx.wakes.clear();
+    peer.set_reach(Reach::None);
+    node.wait(500);
+    assert_eq!(node.fx.wakes.len(), 1);
+}
+
+#[test]
 fn who_waits_for_low_water_goes_on_when_a_member_stops_above_it() {
     let (mut node, peer) = pressed();
     node.core.wake_on_space(std::task::Waker::noop().clone());
@@ -498,6 +539,7 @@ fn callers_wait_once_for_a_donation_that_its_member_does_not_take_in() {
     for round in 0..50 {
         change(&mut node);
         node.wait(100);
+        node.is_idle();
         assert!(round < 11 || !node.core.is_pressed(), "they go on after a second");
     }
     // It takes in more again: callers who change more than it does wait for it again, and so it ends.

@@ -51,6 +51,8 @@ pub(super) struct Caller {
     changes: SmallVec<[ChangeId; 2]>,
     /// Members that could be no copy when it was committed.
     no_copies: SmallVec<[MemberId; 5]>,
+    /// How often each member's queue had been given up by then.
+    losses: SmallVec<[u64; 5]>,
 }
 
 /// Tells which op woke its caller.
@@ -180,6 +182,7 @@ impl World {
         let before = Before::look(&context, &request.handle, &changes, local);
         let view = process.core.roster();
         let roster: SmallVec<[MemberId; 5]> = view.peers.iter().map(|p| p.id()).collect();
+        let losses = view.peers.iter().map(|p| p.losses()).collect();
         no_copies.extend(view.peers.iter().filter(|p| p.is_repairing()).map(|p| p.id()));
         let telling = self.telling(host, &request.handle, &roster);
         let Some(process) = self.processes[host].as_mut() else { return Ok(()) };
@@ -238,7 +241,8 @@ impl World {
         if let (Some(op), Send::Acked(level)) = (committed.op, send) {
             self.serial += 1;
             let number = request.number;
-            let caller = Caller { host, number, op: Arc::clone(&op), level, roster, changes: recorded, no_copies };
+            let caller =
+                Caller { host, number, op: Arc::clone(&op), level, roster, changes: recorded, no_copies, losses };
             self.callers.insert(self.serial, caller);
             let bell = Waker::from(Arc::new(Bell { op: self.serial, rung: Arc::clone(&self.rung) }));
             if op.set_waker(bell) {
@@ -372,7 +376,8 @@ impl World {
         }
         // One that lasts may have been confirmed before the member went.
         if let Some(since) = caller.changes.iter().map(|change| self.oracle.change(*change).at).min() {
-            self.check_returns(caller.host, &confirmed, since)?;
+            let losses = caller.roster.iter().copied().zip(caller.losses).collect();
+            self.check_returns(caller.host, &confirmed, &losses, since)?;
         }
         if let Some(process) = &self.processes[caller.host] {
             process.core.recycle(caller.op);
@@ -416,12 +421,20 @@ impl World {
 
     /// The first copies of a member, of what was committed at `since`, since it came into view: it has all that the writer had committed
     /// before, and one that was away all that the writer had then.
-    fn check_returns(&mut self, host: HostId, confirmed: &[MemberId], since: Time) -> Ran {
+    fn check_returns(
+        &mut self,
+        host: HostId,
+        confirmed: &[MemberId],
+        losses: &BTreeMap<MemberId, u64>,
+        since: Time,
+    ) -> Ran {
         let now = self.sched.now();
         for member in confirmed {
             let Some(writer) = &self.processes[host] else { return Ok(()) };
             // What was given up since is brought by a repair, and whoever waited for it was told.
-            let Some(peer) = writer.core.peer(*member).filter(|peer| !peer.is_repairing()) else { continue };
+            let Some(peer) = writer.core.peer(*member).filter(|p| losses.get(member) == Some(&p.losses())) else {
+                continue;
+            };
             let met = self.met.get_mut(&(writer.member, *member)).filter(|met| !met.counted && met.at < since);
             let Some(met) = met else { continue };
             met.counted = true;

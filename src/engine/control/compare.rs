@@ -246,8 +246,7 @@ impl<P> Control<P> {
 
     /// Starts to bring a member up to date with what is held here.
     pub(super) fn repair(&mut self, peer: &Arc<Peer<P>>, now: Time) {
-        peer.set_repairing(true);
-        self.whole_since = None;
+        self.mark_repairing(peer);
         // Everything is looked at again, whatever of it was under way: what was given up may have been part of that.
         self.donations.retain(|d| d.peer.id() != peer.id() || d.purpose != Purpose::Differs);
         let mut running = false;
@@ -265,8 +264,14 @@ impl<P> Control<P> {
                 Donation::of_everything(peer, Purpose::Repair, now)
             });
         }
+        self.next_donation = Some(now);
+    }
+
+    /// From now on it is no copy, until a donation has brought it what it lacks.
+    pub(super) fn mark_repairing(&mut self, peer: &Peer<P>) {
+        peer.set_repairing(true);
+        self.whole_since = None;
         bump(&self.core.counters.repairs);
         self.core.tell(Event::RepairStarted(peer.id(), peer.name().to_owned()));
-        self.next_donation = Some(now);
     }
 }

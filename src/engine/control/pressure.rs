@@ -13,20 +13,58 @@ const PRESSING_MIN: Time = Time::from_millis(100);
 /// What a member that callers wait for takes in.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Pressing {
-    /// Since when that is counted, and what it had taken in by then. Stalls do not end it: who takes in a little now and then is slow.
+    /// Since when that is counted, and what it had taken in by then. Who takes in a little now and then is slow: stalls do not end it,
+    /// but are not counted, since nobody waits then.
     since: (Time, u64),
     /// What it had taken in when that was looked at last.
     taken: u64,
-    /// When it stalls if it takes in nothing more; `None` while it does.
-    stalls: Option<Time>,
+    flow: Flow,
+}
+
+/// Whether it takes in anything.
+#[derive(Clone, Copy, Debug)]
+enum Flow {
+    /// It stalls at this time, if it takes in nothing more.
+    Until(Time),
+    /// It takes in nothing since, and nobody waits for it.
+    StalledAt(Time),
+}
+
+impl Pressing {
+    fn new(taken: u64, now: Time) -> Self {
+        Self { since: (now, taken), taken, flow: Flow::Until(now + STALL) }
+    }
+
+    /// It is waited for, if it was not.
+    fn resume(&mut self, now: Time) {
+        if let Flow::StalledAt(then) = self.flow {
+            self.since.0 += now.saturating_sub(then);
+            self.flow = Flow::Until(now + STALL);
+        }
+    }
+
+    /// It is not waited for, if it was.
+    fn stall(&mut self, now: Time) {
+        if let Flow::Until(_) = self.flow {
+            self.flow = Flow::StalledAt(now);
+        }
+    }
+
+    /// What was before says nothing of it.
+    pub(super) fn begin_again(&mut self, now: Time) {
+        self.since = (now, self.taken);
+        self.flow = match self.flow {
+            Flow::Until(_) => Flow::Until(now + STALL),
+            Flow::StalledAt(_) => Flow::StalledAt(now),
+        };
+    }
 }
 
 impl<P> Control<P> {
     /// A queue is above high water: what its member takes in is looked at from now on.
     pub(super) fn press(&mut self, member: MemberId, now: Time) {
         let Some(taken) = self.core.peer(member).map(|peer| peer.taken()) else { return };
-        let pressing = self.pressing.entry(member).or_insert(Pressing { since: (now, taken), taken, stalls: None });
-        pressing.stalls.get_or_insert(now + STALL);
+        self.pressing.entry(member).or_insert_with(|| Pressing::new(taken, now)).resume(now);
     }
 
     /// Where a member takes in nothing callers go on. Where it takes in less than high water in the queue wait, its queue is given up
@@ -37,9 +75,10 @@ impl<P> Control<P> {
         for peer in self.core.peers() {
             let member = peer.id();
             if !self.core.is_waited_for(&peer) {
-                let is_stalled = peer.is_stalled() && peer.is_pressed();
-                // Who waited for it, and for whatever reason does no more, is told so.
-                if !is_stalled && self.pressing.remove(&member).is_some() {
+                if peer.is_stalled() && peer.is_pressed() {
+                    self.pressing.entry(member).and_modify(|pressing| pressing.stall(now));
+                } else if self.pressing.remove(&member).is_some() {
+                    // Who waited for it, and for whatever reason does no more, is told so.
                     self.core.release(fx);
                 }
                 continue;
@@ -48,19 +87,19 @@ impl<P> Control<P> {
             let Some(pressing) = self.pressing.get_mut(&member) else { continue };
             let taken = peer.taken();
             if taken != pressing.taken || peer.queued() == 0 {
-                (pressing.taken, pressing.stalls) = (taken, Some(now + STALL));
+                (pressing.taken, pressing.flow) = (taken, Flow::Until(now + STALL));
             }
-            // A donation that catches up has the whole wait: its end is what callers wait for, and the next one would be no faster.
-            let is_stuck = !peer.is_catching_up() && pressing.stalls.is_some_and(|at| now >= at);
             let is_over = now.saturating_sub(pressing.since.0) >= wait;
-            if is_stuck {
+            let is_stuck = matches!(pressing.flow, Flow::Until(at) if now >= at);
+            // A donation that catches up has the whole wait: its end is what callers wait for, and the next one would be no faster.
+            if is_stuck && !peer.is_catching_up() {
                 log::debug!("{} takes in nothing: nobody waits for it", peer.name());
-                pressing.stalls = None;
+                pressing.stall(now);
                 peer.set_stalled();
                 self.core.release(fx);
             } else if is_over {
                 let is_slow = self.core.presses(&peer) && taken.saturating_sub(pressing.since.1) < high;
-                pressing.since = (now, taken);
+                *pressing = Pressing::new(taken, now);
                 if is_slow && peer.is_catching_up() {
                     log::info!("{} does not catch up: nobody waits for its repair", peer.name());
                     peer.go_on();
@@ -72,12 +111,18 @@ impl<P> Control<P> {
                     );
                     self.core.overflow(&peer, fx);
                 }
+            } else if is_stuck {
+                pressing.flow = Flow::Until(pressing.since.0 + wait);
             }
         }
     }
 
     /// When [`ease`](Self::ease) has something to say, were nothing to arrive.
     pub(super) fn next_easing(&self) -> Option<Time> {
-        self.pressing.values().filter_map(|pressing| pressing.stalls).min()
+        let due = |pressing: &Pressing| match pressing.flow {
+            Flow::Until(at) => Some(at),
+            Flow::StalledAt(_) => None,
+        };
+        self.pressing.values().filter_map(due).min()
     }
 }

@@ -18,17 +18,20 @@ const SERVED_LATELY: Time = Time::from_millis(100);
 const SWEEP_TURN: usize = 4096;
 /// How often expiry is looked at when something is due.
 const SWEEP_INTERVAL: Time = Time::from_millis(50);
+/// What is brought in a second or two may cost requests something; a donation that takes longer is patient.
+const SHORT_BYTES: u64 = 128 << 20;
 /// Bytes that donations send in one turn while requests are served: they wait for a processor while it has one. How scarce those are
 /// shows in how late a turn begins, be it that the last one or other work of the loop took long: what is in time makes the next one
-/// longer, what is late half as long. However late, 16 MB/s are sent; and however early, no turn keeps a request waiting for longer
-/// than some hundred microseconds.
+/// longer, what is late half as long (additive increase, multiplicative decrease, as of congestion control). The less it grows from
+/// turn to turn, the fewer are late where it settles. However late, 8 MB/s are sent where waits take two milliseconds for one, and 16
+/// elsewhere; all donations together.
 #[derive(Debug)]
 pub(super) struct Pace(usize);
 
 impl Pace {
     const MIN: usize = 16 << 10;
-    const MAX: usize = 96 << 10;
     const STEP: usize = 1 << 10;
+    const PATIENT_STEP: usize = 32;
     /// Clocks of milliseconds are no reason.
     const LATE: Time = Time::from_micros(500);
 
@@ -36,18 +39,24 @@ impl Pace {
         Self(Self::MIN)
     }
 
-    fn turn(&mut self, late: Time) -> usize {
-        let next = if late > Self::LATE { self.0 / 2 } else { self.0 + Self::STEP };
-        self.0 = next.clamp(Self::MIN, Self::MAX);
+    fn turn(&mut self, late: Time, is_short: bool) -> usize {
+        let step = if is_short { Self::STEP } else { Self::PATIENT_STEP };
+        let next = if late > Self::LATE { self.0 / 2 } else { self.0 + step };
+        self.0 = next.clamp(Self::MIN, TURN_BYTES - 1);
         let intervals = 1 + usize::try_from(late.as_millis()).unwrap_or(usize::MAX).min(TURN_BYTES);
-        self.0.max(Self::MIN * intervals).min(TURN_BYTES - 1)
+        self.0.max(Self::MIN.saturating_mul(intervals)).min(TURN_BYTES - 1)
     }
 }
 
 impl<P> Control<P> {
     pub(super) fn donate(&mut self, now: Time, fx: &mut Effects<P>) {
         let Some(due) = self.next_donation.filter(|due| *due <= now) else { return };
-        let turn = if self.serves_requests(now) { self.pace.turn(now.saturating_sub(due)) } else { TURN_BYTES };
+        let is_short = self.donations.iter().all(|donation| donation.bytes < SHORT_BYTES);
+        let turn = if self.serves_requests(now) {
+            self.pace.turn(now.saturating_sub(due), is_short).div_ceil(self.donations.len().max(1))
+        } else {
+            TURN_BYTES
+        };
         let mut more = false;
         let mut ended = Vec::new();
         self.donations.retain_mut(|donation| {
