@@ -15,6 +15,21 @@
 //! Every call takes an [`Effects`] and leaves there what the shell must do afterwards, with no lock held: lanes to
 //! write, callers to wake, and whether the control loop has input. `P` is whatever the shell keeps for a lane; the
 //! engine never looks at it.
+//!
+//! # Who waits for whom
+//!
+//! A caller waits for space where a member's queue is above high water. Nobody waits for long for one that does not keep up:
+//!
+//! | member | callers | queue |
+//! |---|---|---|
+//! | takes in something | wait until it is below low water | kept |
+//! | takes in nothing for 50 ms | go on, until it takes in something again | grows to its cap; then given up, and the member is repaired |
+//! | takes in less than high water in the queue wait, stalls not counted | go on | given up, and the member is repaired |
+//! | is brought state, and what changes meanwhile is as much | wait for the end of it, at most the queue wait, once | kept: changes are noted, and brought once |
+//! | cannot be reached | go on | kept until it is removed |
+//!
+//! A donation in turn waits for requests: while some are served its turns are short, and shorter where they begin late, which shows
+//! that processors are scarce. What is brought in a second or two grows fast; a longer one is patient.
 
 mod control;
 mod core;
