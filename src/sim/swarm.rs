@@ -408,7 +408,7 @@ impl Load {
 
     /// About as many requests a second whatever the number of users.
     fn paced(mut self, rng: &mut fastrand::Rng) -> Self {
-        let per_second = 180.0 + rng.f64() * 360.0;
+        let per_second = 186.0 + rng.f64() * 372.0;
         #[expect(clippy::cast_precision_loss, reason = "a few users")]
         {
             self.think_ms = 1000.0 * self.users as f64 / per_second;
