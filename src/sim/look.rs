@@ -45,9 +45,13 @@ impl World {
         let mut donors = BTreeMap::new();
         for donor in self.processes.iter().flatten() {
             let since = self.met.get(&(process.member, donor.member)).map(|met| met.at);
+            // Who opened so lately that the joiner has not heard of it was not asked: it looks what differs, as a member that finds the
+            // joiner ready.
+            let is_asked = process.core.peer(donor.member).is_some_and(|peer| peer.state() == NodeState::Ready);
             // One that it met in the very turn in which it opened came after.
             if let Some(since) = since
                 && since < now
+                && is_asked
                 && view.view.contains(donor.member)
                 && donor.core.state() == NodeState::Ready
                 && self.net.connected(host, donor.host)
@@ -56,7 +60,8 @@ impl World {
                 let first = self.met.get(&(donor.member, process.member)).filter(|met| !met.again);
                 let live = first.map_or(since, |met| since.max(met.at));
                 let partial = |uid: &Uid| first.is_some_and(|met| met.partial.contains(uid));
-                let state = dump(donor).into_iter().filter(|(uid, _)| !partial(uid)).collect();
+                let forgot = |uid: &Uid| !held.contains_key(uid) && self.oracle.ended_since(*uid, live);
+                let state = dump(donor).into_iter().filter(|(uid, _)| !partial(uid) && !forgot(uid)).collect();
                 donors.insert(donor.member, (live, state));
             }
         }

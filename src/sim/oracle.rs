@@ -619,6 +619,13 @@ impl Oracle {
         self.changes_of(uid).any(|c| !c.writes.is_empty() && c.holders.iter().any(|m| absences.is_away_at(*m, c.at)))
     }
 
+    /// Whether a session ended after a time. What a member is brought in part, and nobody completes, it drops again; where nobody does
+    /// as the session ended meanwhile, it may have heard neither of the session nor of its end: who heard of that passes it on to nobody.
+    pub(super) fn ended_since(&self, uid: Uid, since: Time) -> bool {
+        let ended = |id: &ChangeId| self.changes[*id].ends && self.changes[*id].at > since;
+        self.sessions.get(&uid).is_some_and(|truth| truth.changes.iter().any(ended))
+    }
+
     /// Whether a session may have ended so long ago that its tombstone is gone.
     fn may_be_buried(&self, uid: Uid) -> bool {
         self.absences.is_some() && self.sessions.get(&uid).is_some_and(|truth| truth.ended || truth.over)

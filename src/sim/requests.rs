@@ -288,10 +288,11 @@ impl World {
         if let [uid] = *request.handle.uids()
             && self.profile.kind == Kind::Calm
         {
-            // Clocks drift, and an age does not grow on the way: what is late looks as if it had been later.
+            // Clocks drift, and an age does not grow on the way: what is late looks as if it had been later. What is more than a way takes
+            // at once needs it three times.
             let limit = self.profile.sessions.touch_interval.mul_f64(1.1)
                 + Duration::from_millis(20)
-                + self.profile.detour_max();
+                + self.profile.detour_max() * 3;
             let late = self.oracle.unused_for(uid, now).is_some_and(|unused| unused > limit);
             if late && touches && status == CommitStatus::Unchanged {
                 let text = format!("an access of {uid:?} at {member} was not announced");
@@ -439,16 +440,19 @@ impl World {
             let Some(met) = met else { continue };
             met.counted = true;
             let (at, again) = (met.at, met.again);
-            let state: BTreeMap<_, _> =
-                dump(writer).into_iter().filter(|(uid, _)| !met.partial.contains(uid)).collect();
+            let may_lack = |p: &&Process| !self.profile.is_full(Some(p.host));
+            let Some(process) = self.processes.iter().flatten().find(|p| p.member == *member).filter(may_lack) else {
+                continue;
+            };
+            let held: BTreeMap<_, _> = dump(process).into_iter().collect();
+            let forgot = |uid: &Uid| !held.contains_key(uid) && self.oracle.ended_since(*uid, at);
+            let tells = |uid: &Uid| !met.partial.contains(uid) && !forgot(uid);
+            let state: BTreeMap<_, _> = dump(writer).into_iter().filter(|(uid, _)| tells(uid)).collect();
             let by = writer.member;
             // What is under way to it is not lost.
             let idle: Vec<_> = peer.lanes().iter().map(|lane| lane.peek(|out| out.is_empty())).collect();
             let arrived: BTreeMap<_, _> =
                 state.iter().filter(|(uid, _)| idle[peer.lane_of(**uid)]).map(|(uid, r)| (*uid, r.clone())).collect();
-            let may_lack = |p: &&Process| !self.profile.is_full(Some(p.host));
-            let Some(process) = self.by_member(*member).filter(may_lack) else { continue };
-            let held = dump(process).into_iter().collect();
             self.oracle.check_join("copies", *member, &held, &BTreeMap::from([(by, (since, arrived))]), true, now)?;
             if again {
                 self.oracle.check_join("return", *member, &held, &BTreeMap::from([(by, (at, state))]), false, now)?;
