@@ -201,7 +201,9 @@ impl Client {
         }
         all.append(&mut ends);
         let places: Vec<(usize, String)> = marks.iter().map(|(at, mark)| (*at, format!("write {mark}"))).collect();
-        let came = self.change(run, node, incarnation, all, &places);
+        // Some wait for one change after the other, as the threads of a server do, others with a ticket for each.
+        let together = self.rng.u32(..4) > 0;
+        let came = self.change(run, node, incarnation, all, (&places, together));
         self.settled = came.iter().all(|(outcome, _)| !matches!(outcome, Outcome::Local | Outcome::Unknown));
         for ((at, mark), (outcome, others)) in marks.into_iter().zip(came) {
             lock(&run.sessions[at]).wrote(self.number, mark, node.index, &others, outcome);
@@ -271,12 +273,12 @@ impl Client {
     }
 
     fn ask_change(&self, run: &Run, node: &Node, request: Value) -> Came {
-        let came = self.change(run, node, node.incarnation(), vec![request], &[]);
+        let came = self.change(run, node, node.incarnation(), vec![request], (&[], false));
         came.into_iter().next().unwrap_or((Outcome::Unknown, [None; NODES]))
     }
 
     fn change_one(&self, run: &Run, node: &Node, request: Value, at: usize, what: String) -> Came {
-        let came = self.change(run, node, node.incarnation(), vec![request], &[(at, what)]);
+        let came = self.change(run, node, node.incarnation(), vec![request], (&[(at, what)], false));
         came.into_iter().next().unwrap_or((Outcome::Unknown, [None; NODES]))
     }
 
@@ -287,12 +289,12 @@ impl Client {
         node: &Node,
         incarnation: Incarnation,
         all: Vec<Value>,
-        places: &[(usize, String)],
+        (places, together): (&[(usize, String)], bool),
     ) -> Vec<Came> {
         let before = run.nodes.each_ref().map(Node::incarnation);
         let count = all.len();
         let start = run.at();
-        let answer = node.ask(run, Some(incarnation), &json!({ "do": "many", "all": all }));
+        let answer = node.ask(run, Some(incarnation), &json!({ "do": "many", "all": all, "together": together }));
         let span = (start, run.at());
         let others = std::array::from_fn(|n| Some(before[n]).filter(|same| run.nodes[n].incarnation() == *same));
         let mut came = Vec::new();

@@ -25,7 +25,7 @@ use crate::cli::node::{not_started, ready_fields};
 use crate::cli::output::Output;
 use crate::cli::{Exit, Failure};
 use crate::id::NodeState;
-use crate::node::{Context, Node, Request};
+use crate::node::{Context, EndError, Node, Request, Ticket};
 
 /// Flags of `hotspare member`.
 #[derive(Debug, clap::Args)]
@@ -135,7 +135,11 @@ impl Script<'_> {
             "many" => {
                 let all = ask.0["all"].as_array().filter(|all| all.len() <= MANY_MAX);
                 let all = all.ok_or_else(|| refusal("all is no list, or too long"))?;
-                let replies = all.iter().map(|one| told(self.play(&Ask(one)))).collect();
+                let replies = if ask.flag("together") {
+                    self.end_together(all)
+                } else {
+                    all.iter().map(|one| told(self.play(&Ask(one)))).collect()
+                };
                 Ok(fields([("all", Value::Array(replies))]))
             }
             "get" => Ok(session_fields(&self.context(ask)?.begin(ask.text("id")?.as_bytes()))),
@@ -170,6 +174,25 @@ impl Script<'_> {
             }
             other => Err(refusal(&format!("no such request: {other}"))),
         }
+    }
+
+    /// Ends requests that are held, one after the other, and waits for the copies of all of them at the end.
+    fn end_together(&mut self, all: &[Value]) -> Vec<Value> {
+        type Ended = Result<(Instant, Result<Ticket, EndError>), Map<String, Value>>;
+        let mut end = |one| -> Ended {
+            let ask = Ask(one);
+            let handle = ask.number("handle")?;
+            let request = self.held.remove(&handle).ok_or_else(|| refusal("no such handle"))?;
+            let start = now();
+            Ok((start, ask.changed(request).end_with_ticket(ask.uri())))
+        };
+        let ended: Vec<Ended> = all.iter().map(&mut end).collect();
+        let limit = now() + self.node.config().ack_timeout;
+        let outcome = |(start, ticket): (Instant, Result<Ticket, EndError>)| {
+            let result = ticket.map(|ticket| ticket.wait(limit.saturating_duration_since(now())));
+            outcome_fields(&result, now() - start)
+        };
+        ended.into_iter().map(|one| told(one.and_then(outcome))).collect()
     }
 
     fn context(&self, ask: &Ask<'_>) -> Result<Context, Map<String, Value>> {
@@ -292,8 +315,20 @@ impl<'a> Ask<'a> {
         })
     }
 
+    fn uri(&self) -> &'a str {
+        self.0["uri"].as_str().unwrap_or("/")
+    }
+
     /// Applies the changes that are asked for and ends the request.
-    fn end(&self, mut request: Request) -> Reply {
+    fn end(&self, request: Request) -> Reply {
+        let request = self.changed(request);
+        let start = now();
+        let result = request.end(self.uri());
+        outcome_fields(&result, start.elapsed())
+    }
+
+    /// The request with the changes that are asked for.
+    fn changed(&self, mut request: Request) -> Request {
         let pairs = |name: &str| self.0[name].as_object().into_iter().flatten();
         let bytes = |value: &'a Value| value.as_str().unwrap_or_default().as_bytes();
         if let Some(all) = self.0["replace_all"].as_object() {
@@ -317,9 +352,7 @@ impl<'a> Ask<'a> {
         if self.flag("invalidate") {
             request.invalidate();
         }
-        let start = now();
-        let result = request.end(self.0["uri"].as_str().unwrap_or("/"));
-        outcome_fields(&result, start.elapsed())
+        request
     }
 }
 
