@@ -288,11 +288,10 @@ impl World {
         if let [uid] = *request.handle.uids()
             && self.profile.kind == Kind::Calm
         {
-            // Clocks drift, and an age does not grow on the way: what is late looks as if it had been later. What is more than a way takes
-            // at once needs it three times.
+            // Clocks drift, and an age does not grow on the way: what is late looks as if it had been later.
             let limit = self.profile.sessions.touch_interval.mul_f64(1.1)
                 + Duration::from_millis(20)
-                + self.profile.detour_max() * 3;
+                + self.profile.detour_max();
             let late = self.oracle.unused_for(uid, now).is_some_and(|unused| unused > limit);
             if late && touches && status == CommitStatus::Unchanged {
                 let text = format!("an access of {uid:?} at {member} was not announced");
