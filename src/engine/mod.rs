@@ -26,7 +26,7 @@
 //! | takes in nothing for 50 ms | go on, until it takes in something again | grows to its cap; then given up, and the member is repaired |
 //! | takes in less than high water in the queue wait, stalls not counted | go on | given up, and the member is repaired |
 //! | is brought state, and what changes meanwhile is as much | wait for the end of it, at most the queue wait, once | kept: changes are noted, and brought once |
-//! | cannot be reached | go on | kept until it is removed |
+//! | cannot be reached | go on | grows to its cap, until it is removed or reached again |
 //!
 //! A donation in turn waits for requests: while some are served its turns are short, and shorter where they begin late, which shows
 //! that processors are scarce. What is brought in a second or two grows fast; a longer one is patient.

@@ -55,7 +55,8 @@
 //!   knows of such a use elsewhere.
 //! - **Kept.** An expired session's content is not dropped while a member that the node lost has not come back.
 //! - **I7, complete joins.** A node that opens (not by time-out) is at or after every change that all in view had acked
-//!   before it and a holder had each other in view, if the holder is ready, reachable, and still at or after it, readably.
+//!   before it and a holder had each other in view, if the holder is ready, as the joiner has heard, reachable, and still at or after it,
+//!   readably. It may hold nothing of a session that ended since: what it was brought in part, and nobody completed, it dropped.
 //! - **I10, accuracy.** Without faults nobody is lost from a view and no copy is ever missing. That lost pings alone remove nobody is shown
 //!   by runs of membership alone, over a thousand hours.
 //! - **Admission.** Nobody is in view with whom no handshake was complete.

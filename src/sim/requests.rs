@@ -401,8 +401,8 @@ impl World {
             let peer = from.core.peer(to.member);
             peer.is_some_and(|p| p.lanes()[p.lane_of(uid)].peek(|out| out.outstanding() > window))
         };
-        let dead = self.processes.iter().flatten().filter(|p| dump_of(p, uid).is_some_and(|r| r.dead));
-        dead.into_iter().any(|p| is_long(process, p) || is_long(p, process))
+        let mut dead = self.processes.iter().flatten().filter(|p| dump_of(p, uid).is_some_and(|r| r.dead));
+        dead.any(|p| is_long(process, p) || is_long(p, process))
     }
 
     /// Who wrote to the dead has been told, where the ways were short at two looks that were so far apart that the news made them.

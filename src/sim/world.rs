@@ -226,7 +226,7 @@ impl World {
                 }
             }
             Event::Kill(host, number) => self.kill(host, number),
-            Event::Told(host, number, uid, again) => return self.check_told(host, number, uid, again),
+            Event::Told(host, number, uid, was_short) => return self.check_told(host, number, uid, was_short),
             Event::Look => return self.look(),
             Event::Heal => self.heal(),
             Event::Calm => {

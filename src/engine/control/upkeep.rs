@@ -23,8 +23,8 @@ const SHORT_BYTES: u64 = 128 << 20;
 /// Bytes that donations send in one turn while requests are served: they wait for a processor while it has one. How scarce those are
 /// shows in how late a turn begins, be it that the last one or other work of the loop took long: what is in time makes the next one
 /// longer, what is late half as long (additive increase, multiplicative decrease, as of congestion control). The less it grows from
-/// turn to turn, the fewer are late where it settles. However late, 8 MB/s are sent where waits take two milliseconds for one, and 16
-/// elsewhere; all donations together.
+/// turn to turn, the fewer are late where it settles. However late, it is 16 KiB, and as
+/// much again for each millisecond that it came late; all that are under way share it.
 #[derive(Debug)]
 pub(super) struct Pace(usize);
 
